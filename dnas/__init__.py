@@ -1,0 +1,36 @@
+"""dnas: differentiable neural architecture search in JAX."""
+
+import importlib
+from typing import Any
+
+import dnas.data
+from dnas import hypergrad, presets, relax, spaces
+from dnas._version import __version__
+from dnas.genotype import Genotype
+from dnas.space import Decision, SearchSpace, Task
+
+__all__ = [
+    "Decision",
+    "Genotype",
+    "SearchSpace",
+    "Task",
+    "__version__",
+    "data",
+    "hypergrad",
+    "presets",
+    "relax",
+    "search",
+    "spaces",
+    "train",
+]
+
+# Whole jobs, imported when first used: they bring what only they need.
+_JOBS = {"search": "dnas.jobs.search", "train": "dnas.jobs.train"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _JOBS:
+        return getattr(importlib.import_module(_JOBS[name]), name)
+    if name in ("benchmarks", "viz"):
+        return importlib.import_module(f"dnas.{name}")
+    raise AttributeError(f"module 'dnas' has no attribute {name!r}")

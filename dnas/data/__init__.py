@@ -1,0 +1,33 @@
+"""Images for the search: data sets, their parts, augmentation, and feeds of batches.
+
+>>> import dnas
+>>> data = dnas.data.digits()
+>>> data.image_shape, data.classes, len(data.train), len(data.test)
+((8, 8, 1), 10, 1437, 360)
+"""
+
+from dnas.data.augment import Augment, normalise, preprocess
+from dnas.data.dataset import DEVICE_BUDGET, Dataset, Split, halve, limit
+from dnas.data.feeds import DeviceFeed, Feed, StreamFeed, evaluation_batches, make_feed
+from dnas.data.sources import digits, from_arrays, load
+from dnas.data.tfds_source import from_tfds
+
+__all__ = [
+    "DEVICE_BUDGET",
+    "Augment",
+    "Dataset",
+    "DeviceFeed",
+    "Feed",
+    "Split",
+    "StreamFeed",
+    "digits",
+    "evaluation_batches",
+    "from_arrays",
+    "from_tfds",
+    "halve",
+    "limit",
+    "load",
+    "make_feed",
+    "normalise",
+    "preprocess",
+]

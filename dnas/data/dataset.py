@@ -1,0 +1,268 @@
+"""What a data set is: two splits of labelled images, read only when they are needed.
+
+A `Split` is a source of images and the indices of those that belong to it. Limiting and
+halving work on the indices, so that nothing is decoded before somebody asks for images, and
+then only what was asked for: a search that never touches the test split never reads it.
+"""
+
+import dataclasses
+import functools
+from typing import Protocol
+
+import numpy as np
+
+DEVICE_BUDGET = 2**30  # Bytes of uint8 images up to which a set is kept in memory.
+STATISTICS_IMAGES = 50_000  # Images from which mean and standard deviation are computed.
+
+# Numbers that set the random streams of `limit` and `halve` apart where both get one seed.
+_LIMIT, _HALVE = 1, 2
+
+
+class Source(Protocol):
+    """Random access to labelled images, all of one shape.
+
+    Attributes:
+      image_shape: height, width and channels.
+    """
+
+    image_shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A few images, in the caller's thread: uint8 ``[n, H, W, C]`` and int32 ``[n]``."""
+
+    def load(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same for many images, with all processors and a progress bar."""
+
+    def labels(self, indices: np.ndarray) -> np.ndarray:
+        """Their labels alone, int32 ``[n]``, without decoding an image."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Images that lie in memory already.
+
+    Attributes:
+      all_images: uint8 ``[N, H, W, C]``.
+      all_labels: int32 ``[N]``.
+    """
+
+    all_images: np.ndarray
+    all_labels: np.ndarray
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        return self.all_images.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.all_images)
+
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Source.read`. Everything in its order comes back without a copy."""
+        if np.array_equal(indices, np.arange(len(self))):
+            return self.all_images, self.all_labels
+        return self.all_images[indices], self.all_labels[indices]
+
+    load = read
+
+    def labels(self, indices: np.ndarray) -> np.ndarray:
+        """See `Source.labels`."""
+        return self.all_labels[indices]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Some images of a source, in a fixed order.
+
+    Attributes:
+      source: where the images come from.
+      indices: int ``[N]``, which images of the source belong to the split.
+      whole: the split that this one is a part of, where the whole is wanted in memory anyway:
+        the parts then take their images from it, instead of decoding them again.
+      rows: int ``[N]``, where the images of this part are in the whole.
+    """
+
+    source: Source
+    indices: np.ndarray
+    whole: "Split | None" = None
+    rows: np.ndarray | None = None
+
+    @classmethod
+    def all(cls, source: Source) -> "Split":
+        """All images of a source, in its order."""
+        return cls(source, np.arange(len(source)))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        return self.source.image_shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the decoded images, known without decoding them."""
+        return len(self) * int(np.prod(self.image_shape))
+
+    @functools.cached_property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        if self.whole is not None:
+            return self.whole.images[self.rows], self.whole.labels[self.rows]
+        return self.source.load(self.indices)
+
+    @property
+    def images(self) -> np.ndarray:
+        """All images, uint8 ``[N, H, W, C]``; decoded when first asked for, then kept."""
+        return self._arrays[0]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """All labels, int32 ``[N]``; no image is decoded for them."""
+        return self._arrays[1] if "_arrays" in self.__dict__ else self.source.labels(self.indices)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A set of labelled images for training and testing.
+
+    Attributes:
+      name: the set's name.
+      train: what search and training may use.
+      test: what only the final evaluation of a trained network may use.
+      classes: number of classes; labels are 0..classes-1.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+
+    def __post_init__(self):
+        if self.train.image_shape != self.test.image_shape:
+            raise ValueError(
+                f"{self.name!r}: train images are {self.train.image_shape} but test images "
+                f"{self.test.image_shape}; height, width and channels must agree"
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        return self.train.image_shape
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of every channel of the train images, scaled to [0, 1]. See `std`."""
+        return self._statistics[0]
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of every channel of the train images, scaled to [0, 1].
+
+        A channel that never changes has 1, so that it can be divided by. Mean and deviation
+        are computed when first asked for, exactly, from at most 50,000 images of ``train``
+        spread evenly over it. With ``dataclasses.replace(data, train=limit(...))`` they are
+        those of the images left.
+        """
+        return self._statistics[1]
+
+    @functools.cached_property
+    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return statistics(self.train)
+
+
+def statistics(
+    split: Split, count: int = STATISTICS_IMAGES, budget: int = DEVICE_BUDGET
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every channel of images scaled to [0, 1].
+
+    Args:
+      split: the images.
+      count: look at so many images at most, spread evenly over the split.
+      budget: a split of so many bytes at most is kept in memory, since training will want its
+        images too; of a larger one, no more than these bytes are looked at.
+
+    Returns:
+      Two tuples of one number per channel. A standard deviation of zero is replaced by one.
+    """
+    from tqdm.auto import tqdm
+
+    height, width, channels = split.image_shape
+    count = max(1, min(len(split), count, budget // (height * width * channels)))
+    chosen = np.linspace(0, len(split) - 1, count).astype(np.int64)
+    total = np.zeros(channels, np.int64)
+    squares = np.zeros(channels, np.int64)
+    small = split.nbytes <= budget
+    if small:
+        images = split.images
+    # Blocks keep the sums of bytes and of their squares within 32 bits, where sums are exact
+    # and fast.
+    blocks = np.array_split(chosen, -(-count // 512))
+    for block in tqdm(blocks, "mean and std", unit="block", delay=2, leave=False, disable=small):
+        some = images[block] if small else split.source.load(split.indices[block])[0]
+        some = some.reshape(len(some), -1)
+        total += some.sum(0, dtype=np.uint32).reshape(-1, channels).sum(0, dtype=np.int64)
+        some = np.square(some, dtype=np.uint16)
+        squares += some.sum(0, dtype=np.uint32).reshape(-1, channels).sum(0, dtype=np.int64)
+    number = count * height * width
+    mean = total / number
+    # The numerator is an exact integer: a constant channel gives zero, not a rounding error.
+    variance = [
+        (number * int(q) - int(s) ** 2) / number**2 for s, q in zip(total, squares, strict=True)
+    ]
+    std = np.sqrt(variance)
+    return tuple((mean / 255).tolist()), tuple(np.where(std > 0, std / 255, 1.0).tolist())
+
+
+def limit(split: Split, n: int, seed: int) -> Split:
+    """A random subset of `n` images; only these will ever be decoded.
+
+    Args:
+      split: the images to choose from.
+      n: how many to keep.
+      seed: a non-negative integer; the same seed chooses the same images.
+
+    Returns:
+      A split of `n` images, in the order that they had.
+
+    Raises:
+      ValueError: `n` is smaller than 2 or larger than the split.
+    """
+    if not 2 <= n <= len(split):
+        raise ValueError(
+            f"cannot limit the train set to {n} images: it has {len(split)}, so the limit must "
+            f"lie between 2 and {len(split)} (or be left out, to use all)"
+        )
+    chosen = np.sort(np.random.default_rng((seed, _LIMIT)).permutation(len(split))[:n])
+    return Split(split.source, split.indices[chosen])
+
+
+def halve(split: Split, seed: int) -> tuple[Split, Split]:
+    """Shuffles a split and cuts it into two disjoint halves.
+
+    Liu et al., "DARTS: Differentiable Architecture Search" (2019), section 3.1: one half of the
+    train set trains the weights, the other half the architecture.
+
+    Args:
+      split: at least two images.
+      seed: a non-negative integer; the same seed makes the same halves.
+
+    Returns:
+      The weights' part and the architecture's part; of an odd number of images, the second has
+      one more.
+
+    Raises:
+      ValueError: there are fewer than two images.
+    """
+    if len(split) < 2:
+        raise ValueError(f"cannot halve {len(split)} image(s): at least 2 are needed")
+    order = np.random.default_rng((seed, _HALVE)).permutation(len(split))
+    cut = len(split) // 2
+    first, second = (
+        Split(split.source, split.indices[rows], whole=split, rows=rows)
+        for rows in (np.sort(order[:cut]), np.sort(order[cut:]))
+    )
+    return first, second

@@ -1,0 +1,147 @@
+"""Hypergradients: the gradient of the validation loss in alphas, through the weights.
+
+The search minimises ``L_valid(w*(alphas), alphas)`` where ``w*`` minimises ``L_train(w, alphas)``
+(Liu et al., 2019, equations 3-4). The estimates differ in what they put for ``w*``: the present
+weights (`first_order`), or the weights after some steps of the weight optimizer, differentiated
+exactly (`unrolled`) or by central differences (`finite_difference`).
+
+Everything is written for one replica of a data-parallel program: `Problem.mean` averages over
+replicas, and is the identity where there is only one.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dnas.space import Alphas
+
+Params = Any
+
+
+class Problem(NamedTuple):
+    """One bilevel problem on one pair of batches.
+
+    Attributes:
+      train_loss: ``(params, alphas) -> loss`` on the training batch.
+      valid_loss: ``(params, alphas) -> (loss, auxiliary)`` on the validation batch.
+      optimizer: the weight optimizer.
+      mean: averages a pytree over replicas.
+    """
+
+    train_loss: Callable[[Params, Alphas], jax.Array]
+    valid_loss: Callable[[Params, Alphas], tuple[jax.Array, Any]]
+    optimizer: optax.GradientTransformation
+    mean: Callable[[Any], Any] = lambda tree: tree
+
+
+# (problem, params, opt_state, alphas) -> (gradient in alphas, auxiliary of the validation loss)
+Hypergradient = Callable[[Problem, Params, optax.OptState, Alphas], tuple[Alphas, Any]]
+
+# (train_loss, params, alphas, direction, in_params) -> gradients, in params and alphas, of the
+# directional derivative of the training loss in params; that in params is zero unless asked for.
+Product = Callable[[Callable, Params, Alphas, Params, bool], tuple[Params, Alphas]]
+
+
+def first_order() -> Hypergradient:
+    """Takes the present weights for the best ones (Liu et al., 2019, section 2.3, xi = 0)."""
+
+    def estimate(problem, params, opt_state, alphas):
+        del opt_state
+        gradient, auxiliary = jax.grad(problem.valid_loss, 1, has_aux=True)(params, alphas)
+        return problem.mean(gradient), auxiliary
+
+    return estimate
+
+
+def unrolled(steps: int = 1) -> Hypergradient:
+    """Differentiates exactly through steps of the weight optimizer (Liu et al., 2019, eq. 6-7).
+
+    The optimizer is the real one, with its momentum, decay and clipping. The second-order
+    terms come from reverse-over-forward differentiation: the gradient of a directional
+    derivative, of which the first inner step only needs the part in alphas.
+
+    Args:
+      steps: inner steps, all on the training batch.
+    """
+    return _lookahead(steps, _exact_product)
+
+
+def finite_difference(radius: float = 0.01) -> Hypergradient:
+    """As `unrolled` with one step, with central differences (Liu et al., 2019, equation 8).
+
+    For comparison with published results: `unrolled` costs no more and is exact. In networks
+    with ReLUs the two differ, since a step of the published radius crosses kinks.
+
+    Args:
+      radius: length of the step in weight space to either side; published as 0.01.
+    """
+
+    def product(train_loss, params, alphas, direction, in_params):
+        del in_params  # only one inner step: never asked for
+        norm = optax.tree.norm(direction)
+        epsilon = radius / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny)
+
+        def at(sign):
+            moved = jax.tree.map(lambda p, d: p + sign * epsilon * d, params, direction)
+            return jax.grad(train_loss, 1)(moved, alphas)
+
+        difference = jax.tree.map(lambda a, b: (a - b) / (2 * epsilon), at(1), at(-1))
+        return jax.tree.map(jnp.zeros_like, params), difference
+
+    return _lookahead(1, product)
+
+
+def _exact_product(train_loss, params, alphas, direction, in_params):
+    def derivative(params, alphas):
+        return jax.jvp(lambda p: train_loss(p, alphas), (params,), (direction,))[1]
+
+    if in_params:
+        return jax.grad(derivative, (0, 1))(params, alphas)
+    return jax.tree.map(jnp.zeros_like, params), jax.grad(derivative, 1)(params, alphas)
+
+
+def _lookahead(steps: int, product: Product) -> Hypergradient:
+    if steps < 1:
+        raise ValueError(f"steps={steps}: the unrolled hypergradient needs one step at least")
+
+    def estimate(problem, params, opt_state, alphas):
+        def weight_gradient(params, alphas, in_params):
+            gradient = _mean_gradient(problem, product, in_params)
+            return gradient(params, alphas)
+
+        def loss(alphas):
+            weights, state = params, opt_state
+            for step in range(steps):
+                gradient = weight_gradient(weights, alphas, step > 0)
+                updates, state = problem.optimizer.update(gradient, state, weights)
+                weights = optax.apply_updates(weights, updates)
+            return problem.valid_loss(weights, alphas)
+
+        gradient, auxiliary = jax.grad(loss, has_aux=True)(alphas)
+        return problem.mean(gradient), auxiliary
+
+    return estimate
+
+
+def _mean_gradient(problem: Problem, product: Product, in_params: bool):
+    """The training gradient, averaged over replicas, with `product` as its derivative.
+
+    The loss to differentiate is the mean of the replicas' losses, and every replica carries
+    its share of a cotangent: the shares are averaged where they meet the averaged gradient.
+    """
+
+    @jax.custom_vjp
+    def gradient(params, alphas):
+        return problem.mean(jax.grad(problem.train_loss)(params, alphas))
+
+    def forward(params, alphas):
+        return gradient(params, alphas), (params, alphas)
+
+    def backward(residuals, cotangent):
+        return product(problem.train_loss, *residuals, problem.mean(cotangent), in_params)
+
+    gradient.defvjp(forward, backward)
+    return gradient

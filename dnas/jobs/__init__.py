@@ -1,0 +1,1 @@
+"""The jobs: the loop and what runs in it (search, training, comparison)."""

@@ -1,0 +1,359 @@
+"""Whether a search helped: its result against random architectures, trained alike."""
+
+import dataclasses
+import json
+import os
+import statistics
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dnas import data as datasets
+from dnas.genotype import Genotype
+from dnas.jobs import train
+from dnas.jobs.recipe import Recipe
+from dnas.jobs.workdir import Workdir, open_workdir
+from dnas.space import SearchSpace
+
+FOUND = "found"
+# So many draws in a row that bring nothing new mean that the space has nothing new.
+_DRAWS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One architecture of a comparison.
+
+    Attributes:
+      name: ``'found'``, ``'random-1'``, ...
+      genotype: the architecture.
+      accuracies: test accuracies, one for each seed.
+      parameters: of its network, without an auxiliary head.
+    """
+
+    name: str
+    genotype: Genotype
+    accuracies: tuple[float, ...]
+    parameters: int
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy over the seeds."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over the seeds (divisor n - 1); None for one seed."""
+        return _std(self.accuracies)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
+            "name": self.name,
+            "genotype": {part: self.genotype[part] for part in self.genotype.parts()},
+            "parameters": self.parameters,
+            "accuracies": list(self.accuracies),
+            "mean": self.mean,
+            "std": self.std,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A found architecture and random ones, trained with the same budget.
+
+    Attributes:
+      rows: the found architecture first.
+      seeds: of the trainings, the same for every row.
+      budget: what every training got, in words.
+    """
+
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    budget: str
+
+    @property
+    def found(self) -> Row:
+        """The row of the found architecture."""
+        return self.rows[0]
+
+    @property
+    def random(self) -> tuple[Row, ...]:
+        """The rows of the random architectures."""
+        return self.rows[1:]
+
+    @property
+    def random_mean(self) -> float | None:
+        """Mean of the random architectures' means; None where there are none."""
+        return statistics.fmean(row.mean for row in self.random) if self.random else None
+
+    @property
+    def random_std(self) -> float | None:
+        """Sample standard deviation between their means; None for fewer than two."""
+        return _std([row.mean for row in self.random])
+
+    @property
+    def rank(self) -> int:
+        """Place of the found architecture by mean accuracy, 1 being best; ties count against."""
+        return 1 + sum(row.mean >= self.found.mean for row in self.random)
+
+    @property
+    def yardstick(self) -> float | None:
+        """The difference that counts: the larger of two standard deviations.
+
+        One is between the means of the random architectures: what luck in drawing makes. The
+        other is that of the found architecture over its seeds: what luck in training makes.
+        None where neither can be estimated.
+        """
+        known = [std for std in (self.random_std, self.found.std) if std is not None]
+        return max(known, default=None)
+
+    @property
+    def helped(self) -> bool | None:
+        """Whether the found architecture beats the random ones' mean by more than `yardstick`.
+
+        None where that cannot be said.
+        """
+        if self.random_mean is None or self.yardstick is None:
+            return None
+        return self.found.mean - self.random_mean > self.yardstick
+
+    @property
+    def verdict(self) -> str:
+        """What the numbers say, in words."""
+        if self.random_mean is None:
+            return "Nothing to say: there are no random architectures to compare with."
+        difference = self.found.mean - self.random_mean
+        facts = (
+            f"found {_percent(self.found.mean, self.found.std)} against "
+            f"{_percent(self.random_mean, self.random_std)} of {len(self.random)} random "
+            f"architecture{'s' if len(self.random) > 1 else ''} (their mean and the standard "
+            f"deviation between them); rank {self.rank} of {len(self.rows)}."
+        )
+        if self.yardstick is None:
+            return f"Too little to say: one seed and one random architecture. It is {facts}"
+        margin = (
+            f"one standard deviation ({100 * self.yardstick:.2f} points; the larger of that "
+            "between random architectures and that over the seeds of the found one)"
+        )
+        if self.helped:
+            start = f"Search helped: {100 * difference:+.2f} points are more than {margin}"
+        elif difference < -self.yardstick:
+            start = f"Search hurt: {100 * difference:+.2f} points, more than {margin}"
+        else:
+            start = f"No win: {100 * difference:+.2f} points are within {margin}"
+        lone = " One seed says nothing about luck in training." if len(self.seeds) == 1 else ""
+        return f"{start}: {facts}{lone}"
+
+    def format_table(self) -> str:
+        """The rows as a plain text table, with the verdict below."""
+        return f"{format_rows(self.rows, self.seeds, self.budget)}\n{self.verdict}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """All numbers as plain data."""
+        return {
+            "seeds": list(self.seeds),
+            "budget": self.budget,
+            "rows": [row.as_dict() for row in self.rows],
+            "random_mean": self.random_mean,
+            "random_std": self.random_std,
+            "rank": self.rank,
+            "yardstick": self.yardstick,
+            "helped": self.helped,
+            "verdict": self.verdict,
+        }
+
+    def to_json(self) -> str:
+        """`as_dict` as JSON text."""
+        return json.dumps(self.as_dict(), indent=2) + "\n"
+
+
+def format_rows(rows: Sequence[Row], seeds: Sequence[int], budget: str) -> str:
+    """Accuracies as a plain text table.
+
+    Args:
+      rows: at least one.
+      seeds: of their accuracies.
+      budget: what every training got, in words.
+    """
+    lines = [("architecture", "parameters", *(f"seed {seed}" for seed in seeds), "mean", "std")]
+    for row in rows:
+        numbers = [f"{100 * accuracy:.2f}" for accuracy in (*row.accuracies, row.mean)]
+        std = "-" if row.std is None else f"{100 * row.std:.2f}"
+        lines.append((row.name, f"{row.parameters:,}", *numbers, std))
+    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
+    many = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    text = [f"Test accuracy in %, {budget}, {many} each"]
+    for name, *cells in lines:
+        right = [cell.rjust(width) for cell, width in zip(cells, others, strict=True)]
+        text.append("  ".join([name.ljust(first), *right]))
+    return "\n".join(text)
+
+
+def compare(
+    space: SearchSpace,
+    found: Genotype,
+    data: datasets.Dataset,
+    recipe: Recipe,
+    *,
+    random: int = 5,
+    seeds: Sequence[int] = (0, 1, 2),
+    rng_seed: int = 0,
+    workdir: str | os.PathLike | None = None,
+    parallel: str = "none",
+    progress: bool = True,
+    chunk: int | None = None,
+) -> Comparison:
+    """Trains a found architecture and random ones with the same budget and seeds.
+
+    Random sampling is the baseline that a search must beat (Li & Talwalkar, 2019; Yu et al.,
+    2020). The test split is used for nothing but the final accuracy of each training. In a
+    directory every training has its own, ``found/seed-0`` for instance, with checkpoints and its
+    result: the same call again trains what is missing. More seeds or random architectures
+    may be asked for later.
+
+    Args:
+      space: builds the networks and draws the random architectures, uniformly.
+      found: the architecture that a search found.
+      data: the data set.
+      recipe: how every network is trained.
+      random: number of random architectures, different from each other and from the found one;
+        fewer, with a warning, where the space has no more.
+      seeds: one training of every architecture for each.
+      rng_seed: decides which random architectures are drawn.
+      workdir: the directory to write to and resume from; None writes nothing.
+      parallel: ``'none'`` for one device, ``'pmap'`` for all local ones.
+      progress: whether to show progress.
+      chunk: steps a dispatch; see `dnas.jobs.loop.run`.
+
+    Returns:
+      The accuracies, their statistics, and a verdict.
+
+    Raises:
+      ValueError: an argument does not fit, by name; raised before anything is trained.
+      dnas.jobs.workdir.ContradictionError: the directory belongs to other settings.
+      dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
+      dnas.jobs.loop.DivergedError: a loss or a weight became NaN or Inf.
+    """
+    seeds = tuple(seeds)
+    if random < 0:
+        raise ValueError(f"random must be 0 or more, got {random!r}")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be different and at least one, got {seeds!r}")
+    train.check(space, found, data, recipe, parallel)
+    drawn = draw(space, found, random, np.random.default_rng(rng_seed))
+    architectures = {FOUND: found} | {f"random-{i}": g for i, g in enumerate(drawn, 1)}
+
+    config = train.describe(space, found, data, recipe, parallel)
+    more = {"random": random, "seeds": list(seeds)}
+    files = open_workdir(workdir, config | {"rng_seed": rng_seed} | more, free=tuple(more))
+    rows = []
+    for name, genotype in architectures.items():
+        rows.append(
+            train_seeds(
+                *(space, genotype, data, recipe, seeds),
+                files=files,
+                folder=f"{name}/",
+                name=name,
+                parallel=parallel,
+                progress=progress,
+                chunk=chunk,
+            )
+        )
+    result = Comparison(tuple(rows), seeds, budget(data, recipe))
+    files.write_text("comparison.json", result.to_json())
+    files.write_text("comparison.txt", result.format_table() + "\n")
+    return result
+
+
+def train_seeds(
+    space: SearchSpace,
+    genotype: Genotype,
+    data: datasets.Dataset,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    *,
+    files: Workdir,
+    folder: str = "",
+    name: str = FOUND,
+    parallel: str = "none",
+    progress: bool = True,
+    chunk: int | None = None,
+) -> Row:
+    """Trains one architecture with several seeds, and with one compilation.
+
+    Args:
+      space: builds the network.
+      genotype: the architecture.
+      data: the data set.
+      recipe: how the network is trained.
+      seeds: one training for each.
+      files: where every training gets a directory of its own; a result that is there is taken
+        for what it is, so that nothing is trained twice.
+      folder: put before the names of these directories, ``seed-0`` and so on.
+      name: of the row, shown with the progress.
+      parallel: ``'none'`` for one device, ``'pmap'`` for all local ones.
+      progress: whether to show progress.
+      chunk: steps a dispatch; see `dnas.jobs.loop.run`.
+
+    Returns:
+      The test accuracies.
+    """
+    trainer, facts = None, []
+    for seed in seeds:
+        config = train.describe(space, genotype, data, recipe, parallel, seed)
+        run = files.subdirectory(f"{folder}seed-{seed}", config)
+        stored = run.read_json(train.RESULT)
+        if stored is None:
+            trainer = trainer or train.Trainer(space, genotype, data, recipe, parallel)
+            title = f"{name}, seed {seed}"
+            result = trainer.run(seed, run.path, progress=progress, chunk=chunk, title=title)
+            stored = {"test_accuracy": result.test_accuracy, "parameters": result.parameters}
+        facts.append(stored)
+    accuracies = tuple(fact["test_accuracy"] for fact in facts)
+    return Row(name, genotype, accuracies, facts[0]["parameters"])
+
+
+def budget(data: datasets.Dataset, recipe: Recipe) -> str:
+    """What a training gets, in words."""
+    epochs = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
+    return f"{data.name}, {epochs} of {len(data.train)} images"
+
+
+def draw(
+    space: SearchSpace, found: Genotype, number: int, rng: np.random.Generator
+) -> list[Genotype]:
+    """Draws architectures uniformly, different from each other and from `found`.
+
+    Args:
+      space: draws.
+      found: what not to draw.
+      number: how many; the first of a larger number are those of a smaller one.
+      rng: the source of randomness.
+
+    Returns:
+      The architectures; fewer, with a warning, where the space has no more.
+    """
+    drawn: list[Genotype] = []
+    failures = 0
+    while len(drawn) < number and failures < _DRAWS:
+        genotype = space.sample(rng)
+        new = genotype != found and genotype not in drawn
+        drawn += [genotype] * new
+        failures = 0 if new else failures + 1
+    if len(drawn) < number:
+        warnings.warn(
+            f"random={number}: the space has only {len(drawn)} other architectures",
+            stacklevel=2,
+        )
+    return drawn
+
+
+def _std(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _percent(mean: float, std: float | None) -> str:
+    return f"{100 * mean:.2f}" + ("" if std is None else f" +- {100 * std:.2f}") + " %"

@@ -1,0 +1,134 @@
+"""The progress of a run: a bar in a terminal or notebook, lines in a log file."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+_SECONDS_BETWEEN_LINES = 30.0
+_NAMES = {"accuracy": "acc", "train_loss": "loss"}
+
+
+class Progress:
+    """Shows epoch, loss, accuracies, steps per second and time left.
+
+    In a terminal and in a notebook it is a tqdm bar. Elsewhere (a log file) it is one line an
+    epoch, and within long epochs at most one line every half minute.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        start: int,
+        epochs: int,
+        *,
+        show: bool = True,
+        stream: TextIO | None = None,
+        clock: Any = time.monotonic,
+    ):
+        """Starts to show a run.
+
+        Args:
+          title: what is running.
+          total: steps of the whole run.
+          start: steps that are done already (a resumed run).
+          epochs: epochs of the whole run.
+          show: False shows nothing.
+          stream: where lines go; stderr by default.
+          clock: seconds, for tests.
+        """
+        self._title, self._total, self._epochs = title, total, epochs
+        self._steps, self._clock = start, clock
+        self._stream = stream or sys.stderr
+        self._show = show
+        self._bar = _bar(title, total, start, self._stream) if show else None
+        self._since = None  # (time, steps) after the first dispatch, which compiles
+        self._last_line = clock()
+
+    def compiling(self) -> None:
+        """Says that the first dispatch compiles."""
+        self._say(f"{self._title}: compiling", postfix="compiling")
+
+    def compiled(self) -> None:
+        """Starts the clock: what came before is not part of the speed."""
+        self._since = (self._clock(), self._steps)
+        if self._bar is not None:
+            self._bar.set_postfix_str("running")
+
+    def update(self, epoch: int, steps: int, means: Mapping[str, float]) -> None:
+        """Shows where the run is.
+
+        Args:
+          epoch: the current epoch, from 1.
+          steps: steps done since the beginning of the run.
+          means: mean metrics of this epoch so far.
+          last: whether this was the last step of the epoch.
+        """
+        if not self._show:
+            return
+        last = steps % (self._total // self._epochs) == 0
+        advanced, self._steps = steps - self._steps, steps
+        text = " ".join(filter(None, (describe(means), self._speed())))
+        if self._bar is not None:
+            self._bar.set_description_str(f"{self._title}: epoch {epoch}/{self._epochs}")
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(advanced)
+            if last:
+                self._bar.refresh()
+        elif last or self._clock() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            where = f"epoch {epoch}/{self._epochs} step {steps}/{self._total}"
+            self._say(f"{self._title}: {where} {text}")
+
+    def close(self) -> None:
+        """Leaves the bar as it is and ends it."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _say(self, line: str, postfix: str | None = None) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(postfix or line)
+        elif self._show:
+            self._last_line = self._clock()
+            print(line, file=self._stream, flush=True)
+
+    def _speed(self) -> str:
+        if self._since is None:
+            return ""
+        seconds, steps = self._clock() - self._since[0], self._steps - self._since[1]
+        if seconds <= 0 or steps <= 0:
+            return ""
+        rate = steps / seconds
+        return f"{rate:.3g} steps/s, {duration((self._total - self._steps) / rate)} left"
+
+
+def describe(means: Mapping[str, float]) -> str:
+    """Losses and accuracies in a few words: ``loss 0.412, train acc 0.91``."""
+    words = []
+    for name, value in sorted(means.items(), key=lambda item: item[0] != "train_loss"):
+        if name == "train_loss" or name.endswith("accuracy"):
+            for long, short in _NAMES.items():
+                name = name.replace(long, short)
+            words.append(f"{name.replace('_', ' ')} {value:.4g}")
+    return ", ".join(words) + ("," if words else "")
+
+
+def duration(seconds: float) -> str:
+    """A time to read: ``1:02:03`` or ``02:03``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
+
+
+def _bar(title: str, total: int, start: int, stream: TextIO) -> Any:
+    """A tqdm bar where there is somebody to watch it; None otherwise."""
+    notebook = "ipykernel" in sys.modules
+    if not notebook and not stream.isatty():
+        return None
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return None
+    style = "{desc} {percentage:3.0f}%|{bar}| {postfix}"
+    options = {} if notebook else {"file": stream, "dynamic_ncols": True}
+    return tqdm(total=total, initial=start, desc=title, bar_format=style, **options)

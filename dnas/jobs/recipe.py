@@ -1,0 +1,248 @@
+"""Recipes: the settings with which a genotype's network is trained from scratch.
+
+A `Recipe` is plain data. `darts_recipe` and `nas_bench_201_recipe` are the published ones, and
+their keyword arguments change single settings: ``darts_recipe(epochs=20)``. `section` and
+`from_section` turn a recipe, the network's size and the seeds into the flat section `train` of
+a config and back.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from dnas.data import Augment
+
+DTYPES = ("float32", "bfloat16")
+
+
+def _check_type(name: str, value: Any, kind: type) -> None:
+    """Raises unless `value` is of this type; integers pass as floats, booleans only as such."""
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+
+
+def _check_range(recipe: Any, name: str, good: bool, expected: str) -> None:
+    """Raises unless the value is `good`, saying what was expected."""
+    if not good:
+        raise ValueError(f"{name} must be {expected}, got {getattr(recipe, name)!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained from scratch.
+
+    Attributes:
+      epochs: passes over the training split.
+      batch_size: images a step, over all devices.
+      learning_rate: at the first step.
+      final_learning_rate: where the cosine ends.
+      momentum: of the stochastic gradient descent, as PyTorch counts it (no dampening).
+      nesterov: whether the momentum is Nesterov's.
+      weight_decay: factor of the L2 term in the gradient of every parameter, scales and biases
+        of batch normalisation included, as in the published code.
+      clip_norm: largest global norm of a gradient, before weight decay; 0 does not clip.
+      auxiliary_weight: weight of the auxiliary head's loss; 0 builds no such head.
+      drop_path: probability that a path is dropped at the end; it grows linearly from 0.
+      crop_padding: black pixels around an image before it is cropped at random; 0 does not crop.
+      flip: whether images are mirrored at random.
+      cutout: side of the square that is erased from each image; 0 erases nothing.
+      dtype: of the forward and backward pass, ``'float32'`` or ``'bfloat16'``. Parameters,
+        running averages, optimizer and loss are float32 either way. Only accelerators are
+        faster with ``'bfloat16'``; CPUs emulate it, many times slower.
+
+    Raises:
+      ValueError: a setting is out of its range, or without effect.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    final_learning_rate: float = 0.0
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    auxiliary_weight: float = 0.0
+    drop_path: float = 0.0
+    crop_padding: int = 0
+    flip: bool = False
+    cutout: int = 0
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), field.type)
+        for name in ("epochs", "batch_size"):
+            _check_range(self, name, getattr(self, name) >= 1, "at least 1")
+        _check_range(self, "learning_rate", self.learning_rate > 0, "above 0")
+        _check_range(
+            self,
+            "final_learning_rate",
+            0 <= self.final_learning_rate <= self.learning_rate,
+            f"from 0 to learning_rate ({self.learning_rate})",
+        )
+        for name in ("momentum", "drop_path"):
+            _check_range(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
+        for name in ("weight_decay", "clip_norm", "auxiliary_weight", "crop_padding", "cutout"):
+            _check_range(self, name, getattr(self, name) >= 0, "0 or more")
+        _check_range(self, "nesterov", not self.nesterov or self.momentum > 0, "off at momentum 0")
+        _check_range(self, "dtype", self.dtype in DTYPES, f"one of {DTYPES}")
+
+    @property
+    def augment(self) -> Augment:
+        """The random changes of the training images."""
+        return Augment(self.crop_padding, self.flip, self.cutout)
+
+
+def darts_recipe(**changes: Any) -> Recipe:
+    """The recipe of DARTS for CIFAR-10 (Liu et al., 2019, section 3.2 and appendix A.2).
+
+    Meant for 36 channels and 20 cells. The published code steps the cosine once an epoch;
+    `learning_rate` follows it at every step.
+
+    Args:
+      **changes: settings that differ from the published ones.
+    """
+    published = Recipe(
+        epochs=600,
+        batch_size=96,
+        learning_rate=0.025,
+        weight_decay=3e-4,
+        clip_norm=5.0,
+        auxiliary_weight=0.4,
+        drop_path=0.2,
+        crop_padding=4,
+        flip=True,
+        cutout=16,
+    )
+    return dataclasses.replace(published, **changes)
+
+
+def nas_bench_201_recipe(**changes: Any) -> Recipe:
+    """The recipe of NAS-Bench-201 (Dong & Yang, 2020, table 1).
+
+    Meant for 16 channels and 5 cells a stage.
+
+    Args:
+      **changes: settings that differ from the published ones.
+    """
+    published = Recipe(
+        epochs=200,
+        batch_size=256,
+        learning_rate=0.1,
+        nesterov=True,
+        weight_decay=5e-4,
+        crop_padding=4,
+        flip=True,
+    )
+    return dataclasses.replace(published, **changes)
+
+
+def learning_rate(recipe: Recipe, total_steps: int) -> optax.Schedule:
+    """The cosine from the first to the final learning rate over `total_steps` steps."""
+    floor = recipe.final_learning_rate / recipe.learning_rate
+    return optax.cosine_decay_schedule(recipe.learning_rate, total_steps, floor)
+
+
+def optimizer(recipe: Recipe, total_steps: int) -> optax.GradientTransformation:
+    """Stochastic gradient descent in PyTorch's order: clip, decay, momentum, learning rate."""
+    return optax.chain(
+        optax.clip_by_global_norm(recipe.clip_norm) if recipe.clip_norm else optax.identity(),
+        optax.add_decayed_weights(recipe.weight_decay),
+        optax.sgd(
+            learning_rate(recipe, total_steps), recipe.momentum or None, nesterov=recipe.nesterov
+        ),
+    )
+
+
+def drop_path(recipe: Recipe, step: jax.Array, total_steps: int) -> jax.Array:
+    """The probability that a path is dropped at this step; `step` may be traced."""
+    return recipe.drop_path * step / total_steps
+
+
+class Settings(NamedTuple):
+    """The section `train` of a config.
+
+    Attributes:
+      recipe: how the network is trained.
+      channels: of the network.
+      cells: of the network, as its space counts them.
+      seeds: one training for each.
+    """
+
+    recipe: Recipe
+    channels: int
+    cells: int
+    seeds: tuple[int, ...]
+
+
+PUBLISHED = {
+    "darts": Settings(darts_recipe(), channels=36, cells=20, seeds=(0, 1, 2)),
+    "nas_bench_201": Settings(nas_bench_201_recipe(), channels=16, cells=5, seeds=(0, 1, 2)),
+}
+
+
+def published(space: str, **changes: Any) -> dict[str, Any]:
+    """The config section of a space's published training.
+
+    Args:
+      space: the space's name.
+      **changes: keys of the section that differ, for instance ``epochs=20, channels=16``.
+
+    Raises:
+      ValueError: no recipe is published for this space, or a change is no key or no good value.
+    """
+    if space not in PUBLISHED:
+        raise ValueError(
+            f"no published recipe for space {space!r}, only for {sorted(PUBLISHED)}; "
+            "make a section with `section`"
+        )
+    return section(from_section({**section(PUBLISHED[space]), **changes}))
+
+
+def section(settings: Settings) -> dict[str, Any]:
+    """The settings as a flat dictionary, the section `train` of a config."""
+    size_and_seeds = settings._asdict()
+    return size_and_seeds | dataclasses.asdict(size_and_seeds.pop("recipe"))
+
+
+def from_section(values: Mapping[str, Any]) -> Settings:
+    """Reads what `section` wrote.
+
+    Raises:
+      ValueError: a key is unknown or missing, or a value has the wrong type or range; the
+        message names the key.
+    """
+    try:
+        return _read_section(dict(values))
+    except ValueError as error:
+        raise ValueError(f"train.{error}") from error
+
+
+def _read_section(values: dict[str, Any]) -> Settings:
+    fields = [field.name for field in dataclasses.fields(Recipe)]
+    keys = sorted([*Settings._fields[1:], *fields])
+    if unknown := sorted(set(values) - set(keys)):
+        raise ValueError(f"{unknown[0]} must not be there; the keys are {', '.join(keys)}")
+    if missing := sorted(set(keys) - set(values)):
+        raise ValueError(f"{missing[0]} must be there; dnas.jobs.recipe.published has all keys")
+    for name in ("channels", "cells"):
+        _check_type(name, values[name], int)
+        if values[name] < 1:
+            raise ValueError(f"{name} must be at least 1, got {values[name]!r}")
+    seeds = values["seeds"]
+    if not isinstance(seeds, tuple | list) or not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be a tuple of different numbers, got {seeds!r}")
+    for seed in seeds:
+        _check_type("seeds", seed, int)
+        if seed < 0:
+            raise ValueError(f"seeds must be 0 or more, got {seeds!r}")
+    recipe = Recipe(**{name: values[name] for name in fields})
+    return Settings(recipe, values["channels"], values["cells"], tuple(seeds))

@@ -1,0 +1,180 @@
+"""The step that trains the network of one genotype, and the evaluation of what it trained."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+
+from dnas import data as datasets
+from dnas.genotype import Genotype
+from dnas.jobs import recipe as recipes
+from dnas.jobs.recipe import Recipe
+from dnas.space import SearchSpace, Task
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+Arrays = dict[str, Any]  # nested dictionaries of arrays, as the network's attributes
+
+
+class TrainState(NamedTuple):
+    """All there is of a training: what is saved, resumed and replicated.
+
+    Attributes:
+      params: the network's parameters, float32.
+      batch_stats: running averages of batch normalisation, float32.
+      opt_state: the optimizer's state.
+      key: the run's PRNG key; a step folds its number into it.
+      step: number of steps taken, int32.
+    """
+
+    params: Arrays
+    batch_stats: Arrays
+    opt_state: optax.OptState
+    key: jax.Array
+    step: jax.Array
+
+
+class Training(NamedTuple):
+    """How a network is trained; made by `supervised`.
+
+    Attributes:
+      init: ``key -> state``; jit it, and the whole initialisation is one program.
+      step: ``(state, batch) -> (state, metrics)``, with ``batch = {'image': uint8 [batch, H, W,
+        C], 'label': int32 [batch]}`` and the metrics ``train_loss`` and ``train_accuracy``.
+      network: ``state -> module``, the network with the state's weights.
+    """
+
+    init: Callable[[jax.Array], TrainState]
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    network: Callable[[TrainState], nnx.Module]
+
+
+def supervised(
+    space: SearchSpace,
+    genotype: Genotype,
+    task: Task,
+    recipe: Recipe,
+    *,
+    total_steps: int,
+    preprocess: Callable[[jax.Array, jax.Array], jax.Array],
+    axis_name: str | None = None,
+) -> Training:
+    """Makes the pure functions that train the network of a genotype.
+
+    Args:
+      space: builds the network.
+      genotype: which one.
+      task: what it is built for.
+      recipe: how it is trained.
+      total_steps: over which learning rate and drop path develop.
+      preprocess: ``(key, uint8 images) -> float32 images``, see `dnas.data.preprocess`.
+      axis_name: of the replicas, over which gradients, running averages and metrics are
+        averaged; None where there is one.
+
+    Returns:
+      The functions; nothing was computed yet.
+
+    Raises:
+      ValueError: the genotype, or the recipe's auxiliary head, does not fit the space.
+    """
+    dtype = jnp.dtype(recipe.dtype)
+    optimizer = recipes.optimizer(recipe, total_steps)
+
+    def build(key):
+        network = space.network(
+            genotype, task, rngs=nnx.Rngs(key), auxiliary=recipe.auxiliary_weight > 0
+        )
+        graph, params, batch_stats = nnx.split(network, nnx.Param, nnx.BatchStat)
+        return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+
+    graph = jax.eval_shape(build, jax.random.key(0))[0]
+
+    def merge(params, batch_stats):
+        return nnx.merge(graph, nnx.State(params), nnx.State(batch_stats))
+
+    def init(key: jax.Array) -> TrainState:
+        network_key, run_key = jax.random.split(key)
+        _, params, batch_stats = build(network_key)
+        return TrainState(params, batch_stats, optimizer.init(params), run_key, jnp.int32(0))
+
+    def loss_fn(params, batch_stats, key, step, batch):
+        image_key, path_key = jax.random.split(key)
+        images = preprocess(image_key, batch["image"]).astype(dtype)
+        network = merge(_cast(params, dtype), batch_stats)
+        paths = {}
+        if recipe.drop_path:
+            paths = {"key": path_key, "drop_path": recipes.drop_path(recipe, step, total_steps)}
+        output = network(images, train=True, **paths)
+        entropy = cross_entropy(output.logits, batch["label"]).mean()
+        loss = entropy
+        if recipe.auxiliary_weight:
+            loss += recipe.auxiliary_weight * cross_entropy(output.auxiliary, batch["label"]).mean()
+        batch_stats = _cast(nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)), jnp.float32)
+        hits = output.logits.argmax(-1) == batch["label"]
+        metrics = {"train_loss": entropy, "train_accuracy": hits.astype(jnp.float32).mean()}
+        return loss, (batch_stats, metrics)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        if axis_name is not None:
+            key = jax.random.fold_in(key, lax.axis_index(axis_name))
+        grads, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+            state.params, state.batch_stats, key, state.step, batch
+        )
+        if axis_name is not None:
+            grads, batch_stats, metrics = lax.pmean((grads, batch_stats, metrics), axis_name)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(params, batch_stats, opt_state, state.key, state.step + 1), metrics
+
+    def network(state: TrainState) -> nnx.Module:
+        return merge(state.params, state.batch_stats)
+
+    return Training(init, step, network)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropies ``[batch]``, in float32, of logits ``[batch, classes]``."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+
+
+def make_evaluate(
+    training: Training, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Callable[[TrainState, datasets.Split, int], tuple[float, float]]:
+    """Makes the function that tests a network; it compiles once.
+
+    Args:
+      training: whose states will be tested.
+      mean: of the training images, per channel.
+      std: likewise.
+
+    Returns:
+      ``(state, split, batch_size) -> (accuracy, loss)``: the share of a split's images that are
+      classified correctly, and the mean cross-entropy, in float32 with running averages.
+    """
+
+    @jax.jit
+    def tally(state, batch, weights):
+        images = datasets.normalise(batch["image"], mean, std)
+        logits = training.network(state)(images, train=False).logits
+        hits = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
+        entropy = cross_entropy(logits, batch["label"])
+        # Where, not a product alone: what fills up a batch may be anything, also infinite.
+        entropy = jnp.where(weights > 0, entropy, 0)
+        return jnp.stack([weights @ hits, weights @ entropy, weights.sum()])
+
+    def evaluate(state, split, batch_size):
+        tallies = [tally(state, *b) for b in datasets.evaluation_batches(split, batch_size)]
+        hits, entropy, images = np.sum(jax.device_get(tallies), axis=0, dtype=np.float64)
+        return float(hits / images), float(entropy / images)
+
+    return evaluate
+
+
+def _cast(tree: Any, dtype: jnp.dtype) -> Any:
+    return jax.tree.map(lambda x: x.astype(dtype), tree)

@@ -1,0 +1,271 @@
+"""Training the network of one genotype from scratch, and its test accuracy."""
+
+import dataclasses
+import os
+import time
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from dnas import data as datasets
+from dnas import parallel as parallels
+from dnas.genotype import Genotype
+from dnas.jobs import initialize, loop
+from dnas.jobs.recipe import Recipe
+from dnas.jobs.supervised import Training, make_evaluate, supervised
+from dnas.jobs.workdir import open_workdir
+from dnas.space import SearchSpace, Task
+
+RESULT = "result.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What came of a training.
+
+    Attributes:
+      test_accuracy: share of the test images that the last weights classify correctly.
+      test_loss: mean cross-entropy on them.
+      parameters: of the network without its auxiliary head, as publications count them.
+      seconds: wall-clock time of the call that computed the result.
+      seed: the training's seed.
+      history: one dictionary for each epoch, with mean loss and accuracy on training batches.
+      network: the trained network, ``network(images) -> NetworkOutput`` for float images that
+        are normalised like the training's; a module holds arrays, so it is not compared.
+    """
+
+    test_accuracy: float
+    test_loss: float
+    parameters: int
+    seconds: float
+    seed: int
+    history: list[dict[str, float]] = dataclasses.field(repr=False)
+    network: nnx.Module = dataclasses.field(repr=False, compare=False)
+
+
+class Trainer:
+    """Trains the network of one genotype, for several seeds with one compilation.
+
+    It assumes what `check` checks.
+
+    Args:
+      space: builds the network.
+      genotype: which one.
+      data: the data set; its test split is read by nothing but the final evaluation.
+      recipe: how the network is trained.
+      parallel: ``'none'`` for one device, ``'pmap'`` for all local ones.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        genotype: Genotype,
+        data: datasets.Dataset,
+        recipe: Recipe,
+        parallel: str = "none",
+    ):
+        self._space, self._genotype, self._data, self._recipe = space, genotype, data, recipe
+        self._parallel = parallels.make(parallel)
+        training = _training(space, genotype, data, recipe, self._parallel.axis_name)
+        self._init = initialize.compiled(training.init)
+        self._advance = self._parallel.advance(loop.watched(training.step, "train_loss"))
+        self._evaluate = make_evaluate(training, data.mean, data.std)
+        self._network = training.network
+
+    def run(
+        self,
+        seed: int = 0,
+        workdir: str | os.PathLike | None = None,
+        *,
+        progress: bool = True,
+        chunk: int | None = None,
+        title: str = "train",
+    ) -> TrainResult:
+        """Trains with one seed; see `train`."""
+        began = time.monotonic()
+        data, recipe = self._data, self._recipe
+        method = self._parallel.kind
+        config = describe(self._space, self._genotype, data, recipe, method, seed)
+        files = open_workdir(workdir, config)
+        state_key, feed_key = jax.random.split(jax.random.key(seed))
+        outcome = loop.run(
+            self._init(state_key),
+            self._advance,
+            datasets.make_feed([data.train], recipe.batch_size, feed_key),
+            epochs=recipe.epochs,
+            parallel=self._parallel,
+            files=files,
+            chunk=chunk,
+            progress=progress,
+            title=title,
+        )
+        facts = files.read_json(RESULT)
+        if facts is None:
+            accuracy, loss = self._evaluate(outcome.state, data.test, recipe.batch_size)
+            facts = {
+                "test_accuracy": accuracy,
+                "test_loss": loss,
+                "parameters": count_parameters(
+                    self._space, self._genotype, Task(data.image_shape, data.classes)
+                ),
+                "seconds": time.monotonic() - began,
+                "seed": seed,
+            }
+            files.write_json(RESULT, facts)
+        return TrainResult(**facts, history=outcome.history, network=self._network(outcome.state))
+
+
+def train(
+    space: SearchSpace,
+    genotype: Genotype,
+    data: datasets.Dataset,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    workdir: str | os.PathLike | None = None,
+    parallel: str = "none",
+    progress: bool = True,
+    chunk: int | None = None,
+) -> TrainResult:
+    """Trains the network of a genotype from scratch, on the whole train split.
+
+    The test accuracy is computed once, at the end, from the last weights; nothing else reads
+    the test split. With a directory, the same call again resumes where it stopped, bit for bit.
+
+    Args:
+      space: builds the network; its channels and cells are those of the network.
+      genotype: the architecture.
+      data: the data set.
+      recipe: the settings, such as ``darts_recipe()``.
+      seed: of the initialisation, the order of images, augmentation and dropped paths.
+      workdir: the directory to write to and resume from; None writes nothing.
+      parallel: ``'none'`` for one device, ``'pmap'`` for all local ones.
+      progress: whether to show progress.
+      chunk: steps a dispatch; see `dnas.jobs.loop.run`.
+
+    Returns:
+      Test accuracy, history and the trained network.
+
+    Raises:
+      ValueError: an argument does not fit, by name; raised before anything is compiled.
+      dnas.jobs.workdir.ContradictionError: the directory belongs to other settings.
+      dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
+      dnas.jobs.loop.DivergedError: a loss or a weight became NaN or Inf.
+    """
+    check(space, genotype, data, recipe, parallel)
+    trainer = Trainer(space, genotype, data, recipe, parallel)
+    return trainer.run(seed, workdir, progress=progress, chunk=chunk)
+
+
+def check(
+    space: SearchSpace,
+    genotype: Genotype,
+    data: datasets.Dataset,
+    recipe: Recipe,
+    parallel: str = "none",
+) -> None:
+    """Checks that arguments of `train` fit each other, without compiling anything.
+
+    Args:
+      space: as `train` gets it.
+      genotype: likewise; any other of the space passes and fails alike.
+      data: likewise.
+      recipe: likewise.
+      parallel: likewise.
+
+    Raises:
+      ValueError: they do not; the message names the culprit.
+    """
+    space.validate(genotype)
+    devices = parallels.make(parallel)
+    devices.check_batch(recipe.batch_size)
+    if len(data.train) < recipe.batch_size:
+        raise ValueError(
+            f"batch_size must be at most {len(data.train)}, the number of train images, "
+            f"got {recipe.batch_size}"
+        )
+    _check_auxiliary(space, genotype, Task(data.image_shape, data.classes), recipe)
+    # Tracing a step meets all that images can be too small for.
+    training = _training(space, genotype, data, recipe, axis_name=None)
+    batch = recipe.batch_size // devices.devices
+    image = jax.ShapeDtypeStruct((batch, *data.image_shape), np.uint8)
+    label = jax.ShapeDtypeStruct((batch,), np.int32)
+    state = jax.eval_shape(training.init, jax.random.key(0))
+    jax.eval_shape(training.step, state, {"image": image, "label": label})
+
+
+def _check_auxiliary(space: SearchSpace, genotype: Genotype, task: Task, recipe: Recipe) -> None:
+    """Raises ValueError where a head is asked for that the space does not have."""
+
+    def build(**head):
+        return nnx.eval_shape(lambda: space.network(genotype, task, rngs=nnx.Rngs(0), **head))
+
+    build()  # what is wrong without the head is not the head's fault
+    if not recipe.auxiliary_weight:
+        return
+    try:
+        build(auxiliary=True)
+    except ValueError as error:
+        raise ValueError(
+            f"auxiliary_weight must be 0 here, got {recipe.auxiliary_weight}: {error}"
+        ) from error
+
+
+def _training(
+    space: SearchSpace,
+    genotype: Genotype,
+    data: datasets.Dataset,
+    recipe: Recipe,
+    axis_name: str | None,
+) -> Training:
+    """`supervised` on a data set."""
+    return supervised(
+        space,
+        genotype,
+        Task(data.image_shape, data.classes),
+        recipe,
+        total_steps=recipe.epochs * (len(data.train) // recipe.batch_size),
+        preprocess=datasets.preprocess(recipe.augment, data.mean, data.std),
+        axis_name=axis_name,
+    )
+
+
+def count_parameters(space: SearchSpace, genotype: Genotype, task: Task) -> int:
+    """Number of parameters of a genotype's network, without an auxiliary head."""
+    network = nnx.eval_shape(lambda: space.network(genotype, task, rngs=nnx.Rngs(0)))
+    return sum(x.size for x in jax.tree.leaves(nnx.state(network, nnx.Param)))
+
+
+def describe(
+    space: SearchSpace,
+    genotype: Genotype,
+    data: datasets.Dataset,
+    recipe: Recipe,
+    parallel: str,
+    seed: int | None = None,
+) -> dict[str, Any]:
+    """The settings of a training as plain data, by which a directory recognises its run.
+
+    Args:
+      space: as `train` gets it.
+      genotype: likewise.
+      data: likewise.
+      recipe: likewise.
+      parallel: likewise.
+      seed: likewise; None describes trainings with several seeds.
+    """
+    devices = parallels.make(parallel).devices
+    return ({} if seed is None else {"seed": seed}) | {
+        "space": {"name": space.name, **dataclasses.asdict(space)},
+        "genotype": {part: genotype[part] for part in genotype.parts()},
+        "data": {
+            "name": data.name,
+            "train_images": len(data.train),
+            "train_labels_checksum": zlib.crc32(np.ascontiguousarray(data.train.labels).tobytes()),
+        },
+        "train": dataclasses.asdict(recipe),
+        "parallel": {"kind": parallel, "devices": devices},
+    }

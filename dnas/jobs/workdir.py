@@ -1,0 +1,230 @@
+"""The files of a working directory.
+
+    config.json          the settings of the run; a run with others is refused
+    metrics.jsonl        one line an epoch
+    events.out.tfevents  the same for TensorBoard
+    checkpoints/         see `dnas.jobs.checkpoints`
+    and the results that a job writes: genotype.json, alphas.npz, tables, pictures
+
+Files are replaced in one piece (written beside, then renamed), so that a process killed at any
+moment leaves the old file or the new one. A `Workdir` without a path writes nothing: a job need
+not ask whether it has a directory.
+"""
+
+import io
+import json
+import os
+import pathlib
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+class WorkdirError(ValueError):
+    """A place cannot be the working directory of this run."""
+
+
+class ContradictionError(WorkdirError):
+    """A working directory belongs to a run with other settings."""
+
+
+class Workdir:
+    """A directory that holds one run; `open_workdir` makes it."""
+
+    def __init__(self, path: pathlib.Path | None):
+        """Wraps a directory that exists, or nothing.
+
+        Args:
+          path: the directory; None writes nothing and finds nothing.
+        """
+        self.path = path
+        self._events = None
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a text file, replacing it in one piece."""
+        self.write_bytes(name, text.encode())
+
+    def write_json(self, name: str, data: Any) -> None:
+        """Writes JSON, replacing the file in one piece."""
+        self.write_text(name, json.dumps(data, indent=2) + "\n")
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes arrays as an ``.npz``, replacing the file in one piece."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        self.write_bytes(name, buffer.getvalue())
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Writes a file, replacing it in one piece."""
+        if self.path is None:
+            return
+        target = self.path / name
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+
+    def read_json(self, name: str) -> Any:
+        """What a JSON file holds; None where there is no such file."""
+        text = self._read(name)
+        return None if text is None else json.loads(text)
+
+    def read_arrays(self, name: str) -> dict[str, np.ndarray] | None:
+        """The arrays of an ``.npz``; None where there is no such file."""
+        data = self._read(name)
+        if data is None:
+            return None
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def append_metrics(self, line: Mapping[str, float]) -> None:
+        """Adds one epoch to metrics.jsonl and to TensorBoard's events.
+
+        Args:
+          line: numbers by name, `epoch` and `step` among them.
+        """
+        if self.path is None:
+            return
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._write_events(line)
+
+    def metrics(self, epochs: int) -> list[dict[str, float]]:
+        """The lines of metrics.jsonl of the first epochs; later ones are removed from the file.
+
+        A run that resumes behind its last line writes those epochs again.
+
+        Args:
+          epochs: number of epochs that are finished.
+        """
+        data = self._read("metrics.jsonl")
+        if data is None:
+            return []
+        lines = []
+        for text in data.decode().splitlines():
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                break  # the process was killed while it wrote its last line
+            if line["epoch"] <= epochs:
+                lines.append(line)
+        self.write_text("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        return lines
+
+    def subdirectory(
+        self, name: str, config: Mapping[str, Any], free: Iterable[str] = ()
+    ) -> "Workdir":
+        """Opens a directory inside of this one for a run within the run.
+
+        Args:
+          name: its name.
+          config: the settings of that run.
+          free: dotted names of settings that may change.
+        """
+        return open_workdir(None if self.path is None else self.path / name, config, free)
+
+    def close(self) -> None:
+        """Closes TensorBoard's file."""
+        if self._events:
+            self._events.close()
+        self._events = None
+
+    def _read(self, name: str) -> bytes | None:
+        if self.path is None or not (self.path / name).is_file():
+            return None
+        return (self.path / name).read_bytes()
+
+    def _write_events(self, line: Mapping[str, float]) -> None:
+        if self._events is None:
+            try:
+                import tensorboardX
+
+                # A resumed run hides the events that the killed one wrote after its checkpoint.
+                self._events = tensorboardX.SummaryWriter(str(self.path), purge_step=line["step"])
+            except Exception as error:  # optional: its absence or failure never ends a run
+                warnings.warn(f"no TensorBoard events will be written: {error!r}", stacklevel=2)
+                self._events = False
+        if self._events:
+            for name, value in line.items():
+                if name not in ("epoch", "step"):
+                    self._events.add_scalar(name, value, line["step"])
+            self._events.flush()
+
+
+def open_workdir(
+    path: str | os.PathLike | None, config: Mapping[str, Any], free: Iterable[str] = ()
+) -> Workdir:
+    """Opens a working directory for a run, creating it where it does not exist.
+
+    Args:
+      path: the directory; None gives a `Workdir` that writes nothing.
+      config: the settings of the run: nested dictionaries of what JSON can hold.
+      free: dotted names of settings that do not influence the result, and of whole sections;
+        they may differ from what the directory was made with.
+
+    Raises:
+      ContradictionError: the directory was made with other settings; the message shows each.
+      WorkdirError: the path is a file, or a directory full of something else.
+    """
+    if path is None:
+        return Workdir(None)
+    path = pathlib.Path(path).expanduser().resolve()
+    if path.exists() and not path.is_dir():
+        raise WorkdirError(f"workdir: {path} is a file, expected a directory")
+    path.mkdir(parents=True, exist_ok=True)
+    workdir = Workdir(path)
+    config = json.loads(json.dumps(config))  # tuples become lists, as they will be read back
+    stored = workdir.read_json("config.json")
+    if stored is None and (path / "checkpoints").exists():
+        raise WorkdirError(f"workdir: {path} holds checkpoints but no config.json; choose another")
+    if stored is not None:
+        lines = differences(stored, config, free)
+        if lines:
+            raise ContradictionError(
+                f"workdir: {path} belongs to a run with other settings:\n  "
+                + "\n  ".join(lines)
+                + "\nChoose another workdir, or the settings it was made with to resume that run."
+            )
+    workdir.write_json("config.json", config)
+    return workdir
+
+
+def differences(
+    stored: Mapping[str, Any], given: Mapping[str, Any], free: Iterable[str] = ()
+) -> list[str]:
+    """One line for each setting that differs: ``search.epochs: 50 there, 3 here``.
+
+    Args:
+      stored: the settings in the directory.
+      given: the settings of this run.
+      free: dotted names of settings and sections that are not compared.
+    """
+    there, here = flatten(stored), flatten(given)
+    free = tuple(free)
+
+    def compared(name):
+        return not any(name == f or name.startswith(f + ".") for f in free)
+
+    def spell(settings, name):
+        return json.dumps(settings[name]) if name in settings else "nothing"
+
+    return [
+        f"{name}: {spell(there, name)} there, {spell(here, name)} here"
+        for name in dict.fromkeys([*here, *there])
+        if compared(name) and spell(there, name) != spell(here, name)
+    ]
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one dictionary with dotted names."""
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,1 @@
+"""Layers, operations and cells: fast on every backend, plain to read."""

@@ -1,0 +1,60 @@
+"""Batch normalisation of supernets."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+EPSILON = 1e-5
+
+
+def batch_norm(x: jax.Array) -> jax.Array:
+    """Normalises every channel by its own batch's mean and variance.
+
+    Args:
+      x: ``[batch, height, width, ..., channels]``; whatever lies behind the width is a channel.
+
+    Returns:
+      An array like `x`; the statistics are computed in float32.
+    """
+    y = x.astype(jnp.float32)
+    mean = y.mean((0, 1, 2))
+    variance = jnp.square(y - mean).mean((0, 1, 2))
+    return ((y - mean) * lax.rsqrt(variance + EPSILON)).astype(x.dtype)
+
+
+class BatchStatisticsNorm(nnx.Module):
+    """Batch normalisation without running averages: a pure function, as supernets need it.
+
+    Args:
+      channels: number of channels.
+      affine: whether scale and shift are learned; supernets learn them outside of cells only.
+    """
+
+    def __init__(self, channels: int, *, affine: bool = False):
+        self.scale = nnx.Param(jnp.ones(channels)) if affine else None
+        self.shift = nnx.Param(jnp.zeros(channels)) if affine else None
+
+    def __call__(self, x: jax.Array, use_running_average: bool = False) -> jax.Array:
+        """Normalises; `use_running_average` is there for `flax.nnx.BatchNorm`'s signature."""
+        del use_running_average
+        y = batch_norm(x)
+        if self.scale is None:
+            return y
+        return y * self.scale[...].astype(y.dtype) + self.shift[...].astype(y.dtype)
+
+
+class RunningNorm(nnx.BatchNorm):
+    """The batch normalisation of discrete networks, with PyTorch's momentum and epsilon.
+
+    Args:
+      channels: number of channels.
+      rngs: unused; Flax asks for it.
+    """
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        super().__init__(channels, momentum=0.9, epsilon=EPSILON, rngs=rngs)
+
+    def __call__(self, x: jax.Array, use_running_average: bool = False) -> jax.Array:
+        """Normalises in float32 and returns the dtype of `x`."""
+        return super().__call__(x, use_running_average=use_running_average).astype(x.dtype)

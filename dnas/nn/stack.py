@@ -1,0 +1,67 @@
+"""Cells of equal shape, stacked and scanned."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import lax
+
+
+class Stack(nnx.Module):
+    """Modules of one shape whose variables are stacked, applied one after another by a scan.
+
+    A scanned body compiles once, however many cells there are.
+
+    Args:
+      make: builds one module from an `nnx.Rngs`.
+      length: how many.
+      rngs: source of the initial weights; each module gets its own.
+      remat: recompute a cell's inside in the backward pass rather than keep it: one more
+        forward pass for a fraction of the memory.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[nnx.Rngs], nnx.Module],
+        length: int,
+        *,
+        rngs: nnx.Rngs,
+        remat: bool = False,
+    ):
+        def split(key):
+            return nnx.split(make(nnx.Rngs(key)))
+
+        graph = nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+        keys = jax.random.split(rngs.params(), length)
+        self.cells = nnx.merge(graph, jax.vmap(lambda key: split(key)[1])(keys))
+        self.length, self.remat = length, remat
+
+    def __call__(self, body: Callable[[Any, Any, Any], Any], carry: Any, xs: Any) -> Any:
+        """Folds ``carry = body(cell, carry, x)`` over the cells; running averages are updated.
+
+        Args:
+          body: a pure function of its arguments but for the cell's running averages.
+          carry: a pytree; with more than one cell, the body keeps its shapes and dtypes.
+          xs: a pytree of arrays with one leading entry for each cell.
+
+        Returns:
+          The last carry.
+        """
+        graph, params, rest = nnx.split(self.cells, nnx.Param, ...)
+
+        def step(carry, inputs):
+            params, rest, x = inputs
+            cell = nnx.merge(graph, params, rest)
+            carry = body(cell, carry, x)
+            return carry, nnx.split(cell, nnx.Param, ...)[2]
+
+        if self.length == 1:  # free to change the carry's shape, too
+            step = jax.checkpoint(step) if self.remat else step
+            carry, rest = step(carry, jax.tree.map(lambda x: x[0], (params, rest, xs)))
+            rest = jax.tree.map(lambda x: x[None], rest)
+        else:
+            step = jax.checkpoint(step, prevent_cse=False) if self.remat else step
+            carry, rest = lax.scan(step, carry, (params, rest, xs))
+        nnx.update(self.cells, rest)
+        return carry

@@ -1,0 +1,223 @@
+"""The NAS-Bench-201 space (Dong and Yang, 2020).
+
+Three stages of equal cells with residual reductions between them. A cell has four nodes; each
+node takes the sum of one operation on every earlier node.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+from flax import nnx
+
+from dnas import discretize
+from dnas.genotype import Genotype
+from dnas.nn import cell as cells
+from dnas.nn import operations, pool
+from dnas.nn.initial import initialise
+from dnas.nn.layers import Conv, Linear, NormMaker, ReluConvNorm, batch_statistics, running
+from dnas.nn.mixed import FUSED
+from dnas.nn.stack import Stack
+from dnas.space import Decision, Mix, NetworkOutput, Task
+from dnas.spaces import published
+from dnas.spaces.validation import check_choices, check_positive
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+
+
+@dataclasses.dataclass(frozen=True)
+class NASBench201:
+    """The topology space of NAS-Bench-201.
+
+    Attributes:
+      channels: channels of the first stage; every reduction doubles them.
+      cells: cells in a stage.
+      nodes: nodes of a cell, its input among them.
+      operations: candidates on every edge.
+      stages: stages, with a reduction between each two.
+    """
+
+    channels: int = 16
+    cells: int = 5
+    nodes: int = 4
+    operations: tuple[str, ...] = OPERATIONS
+    stages: int = 3
+
+    name = "nas_bench_201"
+
+    def __post_init__(self):
+        check_positive(self, "channels", "cells", "stages")
+        if self.nodes < 2:
+            raise ValueError(f"nodes={self.nodes}: a cell needs an input and one node at least")
+        operations.require(self.operations)
+
+    @property
+    def decisions(self) -> Mapping[str, Decision]:
+        """One table: six edges with five operations each, as published."""
+        return {"cell": Decision(cells.rows(1, self.nodes - 1), self.operations)}
+
+    def supernet(self, task: Task, *, rngs: nnx.Rngs) -> "Supernet":
+        """The network of all candidates."""
+        return initialise(Supernet(self, task, rngs=rngs), rngs)
+
+    def network(
+        self, genotype: Genotype, task: Task, *, rngs: nnx.Rngs, auxiliary: bool = False
+    ) -> "Network":
+        """The network of one genotype; this space has no auxiliary head."""
+        if auxiliary:
+            raise ValueError(f"the space {self.name!r} has no auxiliary head; leave it off")
+        self.validate(genotype)
+        return initialise(Network(self, genotype, task, rngs=rngs), rngs)
+
+    def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:
+        """Every edge takes its strongest operation."""
+        chosen = discretize.argmax(np.asarray(mix["cell"]), self.decisions["cell"])
+        return Genotype.create(self.name, {"cell": chosen})
+
+    def sample(self, rng: np.random.Generator) -> Genotype:
+        """Every edge takes any operation."""
+        rows = self.decisions["cell"].rows
+        picks = rng.integers(len(self.operations), size=len(rows))
+        return Genotype.create(
+            self.name,
+            {"cell": {row: self.operations[p] for row, p in zip(rows, picks, strict=True)}},
+        )
+
+    def validate(self, genotype: Genotype) -> None:
+        """Raises ValueError unless the genotype names one operation for every edge."""
+        check_choices(genotype, self.name, ("cell",))
+        rows, chosen = self.decisions["cell"].rows, genotype["cell"]
+        if tuple(chosen) != rows:
+            raise ValueError(f"expected the edges {rows} in this order, got {tuple(chosen)}")
+        for row, option in chosen.items():
+            if option not in self.operations:
+                raise ValueError(
+                    f"edge {row!r} has the operation {option!r}; expected one of {self.operations}"
+                )
+
+    def parse(self, text: str) -> Genotype:
+        """Reads ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
+        genotype = published.parse_nas_bench_201(text)
+        self.validate(genotype)
+        return genotype
+
+    def format(self, genotype: Genotype) -> str:
+        """Writes that form."""
+        self.validate(genotype)
+        return published.format_nas_bench_201(genotype)
+
+
+class ResidualReduction(nnx.Module):
+    """A residual block that halves height and width."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, norm: NormMaker):
+        make = functools.partial(ReluConvNorm, norm=norm)
+        self.first = make(channels_in, channels_out, 3, stride=2)
+        self.second = make(channels_out, channels_out, 3)
+        self.shortcut = Conv(channels_in, channels_out, 1)
+
+    def __call__(self, x: jax.Array, use_running_average: bool) -> jax.Array:
+        """Maps ``[batch, height, width, channels_in]``."""
+        y = self.second(self.first(x, use_running_average), use_running_average)
+        return y + self.shortcut(pool.halve(x))
+
+
+class Skeleton(nnx.Module):
+    """What supernet and discrete network have in common: everything around the cells."""
+
+    def __init__(
+        self,
+        space: NASBench201,
+        task: Task,
+        make_cell: Callable[[int, nnx.Rngs], nnx.Module],
+        norm: NormMaker,
+        *,
+        remat: bool,
+        rngs: nnx.Rngs,
+    ):
+        widths = [space.channels * 2**stage for stage in range(space.stages)]
+        self.stem = Conv(task.image_shape[-1], widths[0], 3)
+        self.stem_norm = norm(widths[0])
+        self.stages = nnx.List(
+            Stack(functools.partial(make_cell, width), space.cells, rngs=rngs, remat=remat)
+            for width in widths
+        )
+        self.reductions = nnx.List(
+            ResidualReduction(a, b, norm=norm) for a, b in itertools.pairwise(widths)
+        )
+        self.last_norm = norm(widths[-1])
+        self.classifier = Linear(widths[-1], task.classes)
+
+    def run(
+        self, x: jax.Array, body: Callable, keys: jax.Array | None, use_running_average: bool
+    ) -> jax.Array:
+        """Logits of images; `body` applies a cell, `keys` has one for every cell or is None."""
+        x = self.stem_norm(self.stem(x), use_running_average=use_running_average)
+        for i, stage in enumerate(self.stages):
+            if i > 0:
+                x = self.reductions[i - 1](x, use_running_average)
+            x = stage(body, x, None if keys is None else keys[i])
+        x = jax.nn.relu(self.last_norm(x, use_running_average=use_running_average))
+        return self.classifier(pool.global_avg_pool(x))
+
+
+def _keys(key: jax.Array | None, space: NASBench201) -> jax.Array | None:
+    return None if key is None else jax.random.split(key, (space.stages, space.cells))
+
+
+class Supernet(Skeleton):
+    """All candidates on all edges; called as ``net(images, mix, key=None)``."""
+
+    def __init__(self, space: NASBench201, task: Task, *, rngs: nnx.Rngs):
+        self.space = space
+        self.candidates = (space.operations,) * len(space.decisions["cell"].rows)
+
+        def make_cell(width, rngs):
+            return cells.MixedCell(
+                width, 1, space.nodes - 1, self.candidates, fused=FUSED, rngs=rngs
+            )
+
+        norm = batch_statistics(affine=True)
+        super().__init__(space, task, make_cell, norm, remat=True, rngs=rngs)
+
+    def __call__(self, x: jax.Array, mix: Mix, key: jax.Array | None = None) -> jax.Array:
+        """Logits ``[batch, classes]`` of images ``[batch, height, width, channels]``."""
+        weights = cells.by_operation(list(mix["cell"]), self.candidates)
+
+        def body(cell, x, key):
+            return cell([x], weights, key)[-1]
+
+        return self.run(x, body, _keys(key, self.space), use_running_average=False)
+
+
+class Network(Skeleton):
+    """One architecture; called as ``net(images, train=False, key=None, drop_path=0.0)``."""
+
+    def __init__(self, space: NASBench201, genotype: Genotype, task: Task, *, rngs: nnx.Rngs):
+        self.space = space
+
+        def make_cell(width, rngs):
+            return cells.DiscreteCell(
+                width, 1, space.nodes - 1, genotype["cell"], norm=running(rngs), rngs=rngs
+            )
+
+        super().__init__(space, task, make_cell, running(rngs), remat=False, rngs=rngs)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        train: bool = False,
+        key: jax.Array | None = None,
+        drop_path: jax.Array | float | None = None,
+    ) -> NetworkOutput:
+        """Logits of images ``[batch, height, width, channels]``."""
+        drop = drop_path if train else None
+
+        def body(cell, x, key):
+            return cell([x], use_running_average=not train, key=key, drop=drop)[-1]
+
+        keys = _keys(key, self.space)
+        return NetworkOutput(self.run(x, body, keys, use_running_average=not train))

@@ -1,0 +1,220 @@
+"""The text forms in which architectures are published.
+
+Text is parsed, never run: what these functions read may come from anywhere.
+"""
+
+import ast
+import re
+
+from dnas import edges
+from dnas.genotype import Genotype
+
+_OPERATION = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_INPUTS = 2  # input nodes of a DARTS cell
+_KEPT = 2  # edges into each intermediate node of a DARTS cell
+_DARTS_KEYS = ("normal", "normal_concat", "reduce", "reduce_concat")
+
+
+def parse_nas_bench_201(text: str, space: str = "nas_bench_201") -> Genotype:
+    """Reads ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` (Dong and Yang, 2020).
+
+    Args:
+      text: for nodes 1, 2, ... the operations of their incoming edges, each with its source.
+        Any number of nodes is read.
+      space: name of the space in the genotype.
+
+    Returns:
+      A genotype with the part ``'cell'``, its edges in the order of the text.
+
+    Raises:
+      ValueError: the text is malformed; the message says where.
+    """
+    cell = {}
+    for target, node in enumerate(text.strip().split("+"), start=1):
+        where = f"node {target} of {_shown(text)}"
+        if len(node) < 2 or node[0] != "|" or node[-1] != "|":
+            raise ValueError(f"{where} must read '|op~source|...|', got {_shown(node)}")
+        items = node[1:-1].split("|")
+        if len(items) != target:
+            raise ValueError(f"{where} must have {target} incoming edges, got {len(items)}")
+        for source, item in enumerate(items):
+            operation, separator, found = item.partition("~")
+            if not separator or found != str(source):
+                raise ValueError(
+                    f"{where}: expected 'op~{source}' as edge {source}, got {_shown(item)}"
+                )
+            _check_operation(operation, where)
+            cell[edges.name(source, target)] = operation
+    return Genotype.create(space, {"cell": cell})
+
+
+def format_nas_bench_201(genotype: Genotype) -> str:
+    """Writes what `parse_nas_bench_201` reads.
+
+    Raises:
+      ValueError: the genotype is not of one part ``'cell'`` in which every node has an edge from
+        every earlier one.
+    """
+    _check_parts(genotype, ("cell",))
+    cell = genotype["cell"]
+    nodes = max((edges.ends(row)[1] for row in cell), default=0)
+    wanted = [[edges.name(s, t) for s in range(t)] for t in range(1, nodes + 1)]
+    missing = {row for rows in wanted for row in rows} - set(cell)
+    if missing or not cell:
+        raise ValueError(f"the cell lacks the edges {sorted(missing) or '0->1'}: {cell}")
+    return "+".join(
+        "|" + "|".join(f"{cell[row]}~{source}" for source, row in enumerate(rows)) + "|"
+        for rows in wanted
+    )
+
+
+def parse_darts(text: str, space: str = "darts") -> Genotype:
+    """Reads ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=..., ...)``.
+
+    That is how the code of DARTS (Liu et al., 2019) prints and stores cells. Both pairs of node
+    2 come first, then those of node 3, and so on. The concatenation may be a list, a tuple or
+    a range; ``NAME =`` may stand before it all.
+
+    Args:
+      text: the genotype.
+      space: name of the space in the genotype.
+
+    Returns:
+      A genotype with the parts ``'normal'`` and ``'reduce'``, edges in the order of the pairs.
+
+    Raises:
+      ValueError: the text is malformed, or the cells are none of DARTS' (two different edges
+        into each node, from earlier nodes; the concatenation of all intermediate nodes); the
+        message says where.
+    """
+    fields = _keywords(text)
+    cells = {part: _parse_cell(part, fields[part]) for part in ("normal", "reduce")}
+    for part, cell in cells.items():
+        _check_concat(f"{part}_concat", fields[f"{part}_concat"], len(cell) // _KEPT)
+    return Genotype.create(space, cells)
+
+
+def format_darts(genotype: Genotype) -> str:
+    """Writes what `parse_darts` reads, as DARTS' code prints it.
+
+    Nodes ascend; the edges of one node keep the genotype's order.
+
+    Raises:
+      ValueError: the parts are not ``'normal'`` and ``'reduce'``, or a node has not two edges.
+    """
+    _check_parts(genotype, ("normal", "reduce"))
+    fields = []
+    for part in ("normal", "reduce"):
+        cell = genotype[part]
+        rows = sorted(((edges.ends(row), op) for row, op in cell.items()), key=lambda r: r[0][1])
+        pairs = [(op, source) for (source, _), op in rows]
+        nodes = len(pairs) // _KEPT
+        expected = [node for node in range(_INPUTS, _INPUTS + nodes) for _ in range(_KEPT)]
+        if not pairs or [target for (_, target), _ in rows] != expected:
+            raise ValueError(
+                f"part {part!r} must have {_KEPT} edges into each of the nodes from {_INPUTS} on,"
+                f" got {', '.join(cell) or 'none'}"
+            )
+        fields += [f"{part}={pairs}", f"{part}_concat=range({_INPUTS}, {_INPUTS + nodes})"]
+    return f"Genotype({', '.join(fields)})"
+
+
+def _shown(text: str) -> str:
+    """The text as a message quotes it: not longer than a line."""
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def _check_operation(operation: str, where: str) -> None:
+    if not _OPERATION.fullmatch(operation):
+        raise ValueError(f"{where}: {_shown(operation)} is no name of an operation")
+
+
+def _check_parts(genotype: Genotype, parts: tuple[str, ...]) -> None:
+    if sorted(genotype.parts()) != sorted(parts):
+        raise ValueError(f"expected a genotype with the parts {parts}, got {genotype.parts()}")
+
+
+def _keywords(text: str) -> dict[str, ast.expr]:
+    """The fields of ``Genotype(field=..., ...)``, not yet read."""
+    try:
+        statements = ast.parse(text.strip()).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"not the text of a genotype: {_shown(text)}: {error}") from error
+    call = statements[0] if len(statements) == 1 else None
+    call = call.value if isinstance(call, (ast.Expr, ast.Assign)) else None
+    if not (
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id == "Genotype"
+        and not call.args
+    ):
+        raise ValueError(f"expected 'Genotype(normal=..., ...)', got {_shown(text)}")
+    names = [keyword.arg for keyword in call.keywords]
+    if sorted(map(str, names)) != sorted(_DARTS_KEYS):
+        raise ValueError(f"a genotype must have the fields {_DARTS_KEYS}, got {names}")
+    return {str(keyword.arg): keyword.value for keyword in call.keywords}
+
+
+def _literal(field: str, node: ast.expr) -> object:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{field} must be a plain list, got {_source(node)}") from error
+
+
+def _source(node: ast.expr) -> str:
+    try:
+        return _shown(ast.unparse(node))
+    except RecursionError:
+        return "something deeply nested"
+
+
+def _parse_cell(part: str, node: ast.expr) -> dict[str, str]:
+    pairs = _literal(part, node)
+    if not isinstance(pairs, (list, tuple)) or not pairs or len(pairs) % _KEPT:
+        raise ValueError(
+            f"{part} must be a list of {_KEPT} pairs (operation, source) for each node,"
+            f" got {_source(node)}"
+        )
+    cell = {}
+    for position, pair in enumerate(pairs):
+        where, target = f"pair {position} of {part}", _INPUTS + position // _KEPT
+        if not (isinstance(pair, (list, tuple)) and list(map(type, pair)) == [str, int]):
+            raise ValueError(f"{where} must be (operation, source), got {_shown(str(pair))}")
+        operation, source = pair
+        _check_operation(operation, where)
+        if not 0 <= source < target:
+            raise ValueError(f"{where} leads from node {source} to node {target}")
+        row = edges.name(source, target)
+        if row in cell:
+            raise ValueError(f"{where} is a second edge {row!r}: sources must differ")
+        cell[row] = operation
+    return cell
+
+
+def _check_concat(field: str, node: ast.expr, nodes: int) -> None:
+    """Demands that a concatenation lists all the intermediate nodes."""
+    expected = range(_INPUTS, _INPUTS + nodes)
+    found: object
+    if isinstance(node, ast.Call):
+        numbers = [_literal(field, argument) for argument in node.args]
+        if not (
+            isinstance(node.func, ast.Name)
+            and node.func.id == "range"
+            and not node.keywords
+            and all(type(number) is int for number in numbers)
+        ):
+            raise ValueError(f"{field} must be a list or a range, got {_source(node)}")
+        try:
+            found = range(*numbers)  # compared as a range: never unrolled, however long
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{field}: {_source(node)} is no range: {error}") from error
+    else:
+        found = _literal(field, node)
+        if isinstance(found, (list, tuple)) and all(type(number) is int for number in found):
+            expected = list(expected)
+            found = list(found)
+    if found != expected:
+        raise ValueError(
+            f"{field} must be all intermediate nodes, {list(expected)}, got {_source(node)}"
+        )

@@ -1,0 +1,223 @@
+"""From the sections of a config to the objects they stand for, checked key by key.
+
+Settings that nothing reads are errors, never ignored: keys of a section that are None are
+left to the method or space, any other value must have an effect.
+"""
+
+import contextlib
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import optax
+from ml_collections import ConfigDict
+
+from dnas import data as datasets
+from dnas import hypergrad, presets, relax
+from dnas.space import SearchSpace
+from dnas.spaces import darts, nas_bench_201
+from experiments.flags import choose, reject_unknown
+
+_SPACE_KEYS = ("name", "channels", "cells", "nodes", "stem_multiplier", "subset")
+_DATA_KEYS = ("name", "data_dir", "train_limit", *datasets.Augment._fields)
+_TOP_KEYS = ("seed", "space", "data", "search", "train", "compare_random", "table")
+
+
+def _gumbel_softmax(settings: dict[str, Any]) -> Callable[[int], relax.Relaxation]:
+    """By default as GDAS: hard samples, temperature falling linearly from 10 to 0.1."""
+    first = settings.get("temperature", 10.0)
+    last = settings.get("final_temperature", 0.1)
+    hard = settings.get("hard", True)
+
+    def make(steps: int) -> relax.Relaxation:
+        schedule = optax.linear_schedule(first, last, max(steps - 1, 1))
+        return relax.gumbel_softmax(schedule, hard)
+
+    return make
+
+
+RELAXATIONS = {
+    "softmax": lambda settings: lambda steps: relax.softmax(),
+    "gumbel_softmax": _gumbel_softmax,
+}
+HYPERGRADIENTS = {
+    "first_order": lambda settings: hypergrad.first_order(),
+    "unrolled": lambda settings: hypergrad.unrolled(settings.get("inner_steps", 1)),
+    "finite_difference": lambda settings: hypergrad.finite_difference(settings.get("radius", 0.01)),
+}
+# Which keys are of use to which method only.
+_USED_BY = {
+    "relaxation": dict.fromkeys(("temperature", "final_temperature", "hard"), "gumbel_softmax"),
+    "hypergradient": {"inner_steps": "unrolled", "radius": "finite_difference"},
+}
+_PRESET_KEYS = tuple(
+    f.name
+    for f in dataclasses.fields(presets.Preset)
+    if f.name not in ("relaxation", "hypergradient")
+)
+_METHOD_KEYS = ("relaxation", "hypergradient", *_USED_BY["relaxation"], *_USED_BY["hypergradient"])
+_COUNT = (int, "a whole number of at least 1", lambda n: n >= 1)
+_POSITIVE = (float, "a number above 0", lambda x: x > 0)
+_NOT_NEGATIVE = (float, "a number of at least 0", lambda x: x >= 0)
+_RULES = {
+    "relaxation": (str, "a name", bool),
+    "hypergradient": (str, "a name", bool),
+    "temperature": _POSITIVE,
+    "final_temperature": _POSITIVE,
+    "hard": (bool, "True or False", lambda x: True),
+    "inner_steps": _COUNT,
+    "radius": _POSITIVE,
+    "epochs": _COUNT,
+    "batch_size": _COUNT,
+    "learning_rate": _POSITIVE,
+    "final_learning_rate": _NOT_NEGATIVE,
+    "momentum": (float, "a number from 0 to below 1", lambda x: 0 <= x < 1),
+    "weight_decay": _NOT_NEGATIVE,
+    "clip_norm": _POSITIVE,
+    "alpha_learning_rate": _POSITIVE,
+    "alpha_betas": (
+        tuple,
+        "two numbers from 0 to below 1",
+        lambda x: len(x) == 2 and all(0 <= b < 1 for b in x),
+    ),
+    "alpha_weight_decay": _NOT_NEGATIVE,
+}
+
+
+def check_keys(config: ConfigDict, needed: tuple[str, ...]) -> None:
+    """Checks the keys at the top of a config and the seed.
+
+    Raises:
+      ValueError: one is unknown or missing.
+    """
+    reject_unknown("config", config, _TOP_KEYS)
+    for key in needed:
+        if key not in config:
+            raise ValueError(f"config.{key} is missing; the config file must set it")
+    if config.seed < 0:
+        raise ValueError(f"config.seed={config.seed}: expected 0 or more")
+
+
+def make_space(config: ConfigDict) -> SearchSpace:
+    """The search space of ``config.space``; its keys are the arguments of the space's class."""
+    section = config.space
+    reject_unknown("config.space", section, _SPACE_KEYS)
+    spaces = {"nas_bench_201": nas_bench_201.NASBench201, "darts": darts.DARTS}
+    space = choose("config.space.name", section.name, spaces)
+    settings = _given(section, "name", "subset")
+    fields = [field.name for field in dataclasses.fields(space)]
+    if section.get("subset") is not None and section.name != "darts":
+        raise ValueError(f"config.space.subset is not used by the space {section.name!r}")
+    for key in settings:
+        if key not in fields:
+            raise ValueError(f"config.space.{key} is not used by the space {section.name!r}")
+    with naming("config.space"):
+        if section.get("subset") is not None:
+            return darts.DARTS.subset(section.subset, **settings)
+        return space(**settings)
+
+
+def make_data(config: ConfigDict) -> datasets.Dataset:
+    """The data set of ``config.data``, with its `train_limit` applied."""
+    section = config.data
+    reject_unknown("config.data", section, _DATA_KEYS)
+    with naming("config.data"):
+        data = datasets.load(section.name, section.get("data_dir"))
+        if section.get("train_limit") is None:
+            return data
+    with naming("config.data.train_limit"):
+        limited = datasets.limit(data.train, section.train_limit, config.seed)
+    return dataclasses.replace(data, train=limited)
+
+
+def make_augment(config: ConfigDict) -> datasets.Augment:
+    """What a search does to images: the augmentation keys of ``config.data``."""
+    reject_unknown("config.data", config.data, _DATA_KEYS)
+    with naming("config.data"):
+        augment = datasets.Augment(**_given(config.data, "name", "data_dir", "train_limit"))
+        datasets.preprocess(augment, (0.0,), (1.0,))  # raises what is out of range
+    return augment
+
+
+def make_preset(config: ConfigDict) -> presets.Preset:
+    """The method of ``config.search``."""
+    section = config.search
+    reject_unknown("config.search", section, (*_METHOD_KEYS, *_PRESET_KEYS))
+    for key, value in _given(section).items():
+        kind, expected, fits = _RULES[key]
+        number = isinstance(value, int | float) and kind is float
+        right_type = (isinstance(value, kind) or number) and (
+            kind is bool or not isinstance(value, bool)
+        )
+        if not right_type or not fits(value):
+            raise ValueError(f"config.search.{key}={value!r}: expected {expected}")
+    relaxation = choose("config.search.relaxation", section.relaxation, RELAXATIONS)
+    hypergradient = choose("config.search.hypergradient", section.hypergradient, HYPERGRADIENTS)
+    _reject_unused(section, "relaxation")
+    _reject_unused(section, "hypergradient")
+    preset = presets.Preset(
+        relaxation=relaxation(_given(section)),
+        hypergradient=hypergradient(_given(section)),
+        **_given(section, *_METHOD_KEYS),
+    )
+    if preset.final_learning_rate > preset.learning_rate:
+        raise ValueError(
+            f"config.search.final_learning_rate={preset.final_learning_rate}: expected at most "
+            f"config.search.learning_rate={preset.learning_rate}"
+        )
+    return preset
+
+
+def make_table(config: ConfigDict) -> Any:
+    """The tabular benchmark in the file ``config.table``; None where there is none."""
+    path = config.get("table")
+    if path is None:
+        return None
+    if config.space.name != "nas_bench_201":
+        raise ValueError(
+            f"config.table is a table of the space 'nas_bench_201'; it says nothing about "
+            f"config.space.name={config.space.name!r}"
+        )
+    if not os.path.isfile(path):
+        raise ValueError(f"config.table={path!r}: there is no such file")
+    from dnas.benchmarks import NASBench201
+
+    with naming("config.table"):
+        return NASBench201(path)
+
+
+def make_recipe(config: ConfigDict) -> Any:
+    """How found architectures are trained: ``config.train``, see `dnas.jobs.recipe`."""
+    from dnas.jobs import recipe
+
+    if config.get("train") is None:
+        raise ValueError("config.train is missing: it says how architectures are trained")
+    with naming("config"):
+        return recipe.from_section(config.train)
+
+
+@contextlib.contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Puts the key of a config in front of the errors of what it stands for."""
+    try:
+        yield
+    except ValueError as error:
+        # 'channels=0: ...' becomes 'config.space.channels=0: ...'
+        joint = "." if re.match(r"[a-z_.]+(=| must)", str(error)) else ": "
+        raise ValueError(f"{key}{joint}{error}") from error
+
+
+def _reject_unused(section: ConfigDict, method: str) -> None:
+    for key, user in _USED_BY[method].items():
+        if section.get(key) is not None and section[method] != user:
+            raise ValueError(
+                f"config.search.{key} is not used by config.search.{method}={section[method]!r}, "
+                f"only by {user!r}"
+            )
+
+
+def _given(section: ConfigDict, *without: str) -> dict[str, Any]:
+    """The settings of a section that are not left to their defaults."""
+    return {k: v for k, v in section.items() if v is not None and k not in without}

@@ -1,0 +1,1 @@
+"""Configs of the command line, one for each experiment."""

@@ -1,0 +1,17 @@
+"""First-order DARTS on CIFAR-10 in the DARTS space, as published (Liu et al., 2019).
+
+C=16, 8 cells, batch 64, 50 epochs of 390 steps; for an accelerator. Second order is
+``--config.search.hypergradient=unrolled``. `experiments.train` trains the result with the
+recipe in the section `train`.
+
+Expected: to be measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import base
+
+
+def get_config() -> ConfigDict:
+    """The settings; see `python -m experiments.search --help`."""
+    return base.make("darts")

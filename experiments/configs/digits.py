@@ -1,0 +1,24 @@
+"""The default: a NAS-Bench-201 search on scikit-learn's digits, and whether it helped.
+
+1,437 real images of 8x8 pixels, no download. The found cell and random ones are trained with
+the same budget and several seeds.
+
+Expected: to be measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import base
+
+
+def get_config() -> ConfigDict:
+    """The settings; see `python -m experiments.search --help`."""
+    config = base.make(
+        "nas_bench_201", epochs=15, batch_size=64, channels=8, cells=1, seeds=(0, 1), flip=False
+    )
+    config.space.channels = 8
+    config.space.cells = 1
+    config.data.update(name="digits", crop_padding=1, flip=False)
+    config.search.update(epochs=20, batch_size=64)
+    config.compare_random = 3
+    return config

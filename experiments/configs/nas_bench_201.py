@@ -1,0 +1,17 @@
+"""First-order DARTS on CIFAR-10 in the NAS-Bench-201 space, as published.
+
+Liu et al., 2019, with the supernet of Dong and Yang, 2020: C=16, 5 cells a stage, 50 epochs of
+390 steps. For an accelerator; `nas_bench_201_cpu` is the reduced form. CIFAR-10 must be
+prepared (``--config.data.data_dir``), and ``--config.table`` says how good the result is.
+
+Expected: to be measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import base
+
+
+def get_config() -> ConfigDict:
+    """The settings; see `python -m experiments.search --help`."""
+    return base.make("nas_bench_201")

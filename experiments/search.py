@@ -1,0 +1,195 @@
+r"""Searches an architecture, and says how good it is.
+
+    python -m experiments.search --config=experiments/configs/digits.py --workdir=runs/digits
+
+Without --config it runs the embedded digits (about two minutes on a laptop). The same command
+again resumes where it stopped: SIGTERM and Ctrl-C save first.
+
+Examples:
+    # another seed, a smaller network, fewer epochs
+    python -m experiments.search --workdir=runs/a --config.seed=1 --config.space.channels=4 \
+        --config.search.epochs=5
+    # the second-order gradient; samples in place of mixtures
+    python -m experiments.search --config.search.hypergradient=unrolled
+    python -m experiments.search --config.search.relaxation=gumbel_softmax
+    # real CIFAR-10 (prepared with tensorflow-datasets), and what NAS-Bench-201 says of the result
+    python -m experiments.search --config=experiments/configs/nas_bench_201.py \
+        --workdir=runs/nb201 --config.data.data_dir=DIR --config.table=TABLE.csv
+
+Settings, given as --config.KEY=VALUE (None leaves them to the method; those that nothing
+reads are refused):
+    seed                        of everything random
+    space.name                  nas_bench_201 or darts
+    space.channels, .cells      size of the supernet (cells: in a stage, or in all)
+    space.nodes                 nodes of a cell
+    space.stem_multiplier, .subset          darts only; the subset is one of s1, s2, s3, s4
+    data.name, data.data_dir    digits, or an image set of tensorflow-datasets and where it lies
+    data.train_limit            use only so many train images
+    data.crop_padding, .flip, .cutout       augmentation during the search
+    search.epochs, .batch_size
+    search.hypergradient        first_order, unrolled (inner_steps), finite_difference (radius)
+    search.relaxation           softmax, gumbel_softmax (temperature, final_temperature, hard)
+    search.learning_rate, .final_learning_rate, .momentum, .weight_decay, .clip_norm    of weights
+    search.alpha_learning_rate, .alpha_betas, .alpha_weight_decay                       of alphas
+    table                       result table of NAS-Bench-201 to look the result up in (CSV)
+    compare_random              train the result and so many random architectures, as train.* says
+    train.*                     see python -m experiments.train --help
+
+The working directory holds config.json, metrics.jsonl, TensorBoard events, checkpoints,
+alphas.npz (their history), genotype.json, report.json, and the table of the comparison.
+"""
+
+import dataclasses
+from typing import Any
+
+from absl import flags as absl_flags
+from ml_collections import config_flags
+
+from experiments import flags
+
+flags.define()
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a config stands for; see `experiments.build`.
+
+    Attributes:
+      space: the search space, with the supernet's size.
+      data: the data set.
+      preset: the method.
+      augment: what is done to images.
+      table: the tabular benchmark, or None.
+      train: how architectures are compared (`dnas.jobs.recipe.Settings`), or None.
+    """
+
+    space: Any
+    data: Any
+    preset: Any
+    augment: Any
+    table: Any
+    train: Any
+
+    @property
+    def trained_space(self) -> Any:
+        """The space with the size of the networks to compare."""
+        return dataclasses.replace(self.space, channels=self.train.channels, cells=self.train.cells)
+
+
+def prepare(settings: flags.Settings) -> Job:
+    """Checks all settings and makes what they stand for.
+
+    Raises:
+      ValueError: a setting is wrong; the message names it.
+    """
+    from dnas.jobs.search import check_augment, check_batch, check_table
+    from experiments import build
+
+    config = settings.config
+    build.check_keys(config, ("seed", "space", "data", "search"))
+    job = Job(
+        space=build.make_space(config),
+        preset=build.make_preset(config),
+        augment=build.make_augment(config),
+        train=_prepare_training(config),
+        table=build.make_table(config),
+        data=build.make_data(config),
+    )
+    with build.naming("config.search"):
+        check_batch(job.data, job.preset.batch_size, settings.parallel)
+    with build.naming("config.data"):
+        check_augment(job.data, job.augment)
+    if job.table is not None:
+        with build.naming("config.table"):
+            check_table(job.table, job.space)
+    if job.train is not None:
+        _check_training(settings, job)
+    return job
+
+
+def _prepare_training(config: Any) -> Any:
+    """The section `train` where architectures are compared; None where not."""
+    from experiments import build
+
+    random = config.get("compare_random") or 0
+    if random < 0:
+        raise ValueError(f"config.compare_random={random}: expected 0 or more")
+    if random:
+        if config.get("train") is None:
+            raise ValueError(
+                f"config.compare_random={random} needs the section config.train, which says how "
+                "the architectures are trained; this config has none"
+            )
+        return build.make_recipe(config)
+    for key in config_flags.get_override_values(absl_flags.FLAGS["config"]):
+        if key.startswith("train."):
+            raise ValueError(
+                f"config.{key} has no effect without config.compare_random: nothing is trained"
+            )
+    return None
+
+
+def _check_training(settings: flags.Settings, job: Job) -> None:
+    import numpy as np
+
+    from dnas.jobs import train
+    from experiments import build
+
+    with build.naming("config.train"):
+        space = job.trained_space
+        any_genotype = space.sample(np.random.default_rng(0))
+        train.check(space, any_genotype, job.data, job.train.recipe, settings.parallel)
+
+
+def run(settings: flags.Settings, job: Job) -> None:
+    """Searches, prints what was found, and compares it with random architectures if asked to."""
+    from dnas import discretize
+    from dnas.jobs.search import search
+
+    config = settings.config
+    result = search(
+        job.space,
+        job.data,
+        job.preset,
+        seed=config.seed,
+        workdir=settings.workdir,
+        augment=job.augment,
+        parallel=settings.parallel,
+        table=job.table,
+        progress=settings.progress,
+        config=config.to_dict(),
+    )
+    print(f"\nfound: {job.space.format(result.genotype)}\n\n{discretize.summary(result.report)}")
+    if result.warning:
+        print(f"warning: {result.warning}")
+    if result.benchmark:
+        print(
+            "NAS-Bench-201, {dataset}: test accuracy {test_accuracy:.2f} %, validation accuracy "
+            "{valid_accuracy:.2f} %, rank {rank:,} of 15,625".format(**result.benchmark)
+        )
+    if job.train is not None:
+        _compare(settings, job, result)
+    print(f"files: {result.workdir or 'none; give --workdir to keep the result'}", flush=True)
+
+
+def _compare(settings: flags.Settings, job: Job, result: Any) -> None:
+    """Trains the result and random architectures, and prints the table."""
+    from dnas.jobs import compare
+
+    comparison = compare.compare(
+        job.trained_space,
+        result.genotype,
+        job.data,
+        job.train.recipe,
+        random=settings.config.compare_random,
+        seeds=job.train.seeds,
+        rng_seed=settings.config.seed,
+        workdir=result.workdir and result.workdir / "compare",
+        parallel=settings.parallel,
+        progress=settings.progress,
+    )
+    print(f"\n{comparison.format_table()}")
+
+
+if __name__ == "__main__":
+    flags.main(prepare, run)

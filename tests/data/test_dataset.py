@@ -1,0 +1,124 @@
+"""Splits: subsets, halves, laziness, and the statistics of a set."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dnas.data import Dataset, Split, digits, from_arrays, halve, limit
+from dnas.data.dataset import ArraySource, statistics
+
+
+class CountingSource(ArraySource):
+    """Remembers which images were decoded."""
+
+    def __init__(self, images, labels):
+        super().__init__(images, labels)
+        self.__dict__["decoded"] = []  # The dataclass is frozen.
+
+    def read(self, indices):
+        self.decoded.extend(np.asarray(indices).tolist())
+        return self.all_images[indices], self.all_labels[indices]
+
+    load = read
+
+
+def counting(n, shape=(2, 3, 1), seed=0):
+    images = np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
+    return CountingSource(images, np.arange(n, dtype=np.int32))
+
+
+def test_limit_is_a_seeded_subset():
+    split = Split.all(counting(100))
+    few, again, other = limit(split, 30, 0), limit(split, 30, 0), limit(split, 30, 1)
+    assert len(few) == 30
+    np.testing.assert_array_equal(few.labels, again.labels)
+    assert set(few.labels.tolist()) != set(other.labels.tolist())
+    assert len(set(few.labels.tolist())) == 30
+    np.testing.assert_array_equal(few.images, split.source.all_images[few.labels])
+    # All of them, in order, is no limit.
+    np.testing.assert_array_equal(limit(split, 100, 0).labels, split.labels)
+
+
+@pytest.mark.parametrize("n", [0, 1, 101])
+def test_limit_refuses_by_number(n):
+    with pytest.raises(ValueError, match=f"{n} images.*100"):
+        limit(Split.all(counting(100)), n, 0)
+
+
+@pytest.mark.parametrize("n", [100, 7, 2])
+def test_halves_are_disjoint_and_complete(n):
+    split = Split.all(counting(n))
+    weights, architecture = halve(split, 3)
+    assert (len(weights), len(architecture)) == (n // 2, n - n // 2)
+    assert sorted([*weights.labels, *architecture.labels]) == list(range(n))
+    np.testing.assert_array_equal(weights.images, split.images[weights.labels])
+
+
+def test_halves_are_shuffled_by_the_seed_alone():
+    split = Split.all(counting(100))
+    first = [halve(split, seed)[0].labels.tolist() for seed in (0, 0, 1)]
+    assert first[0] == first[1] != first[2]
+    assert sum(label < 50 for label in first[0]) < 40
+    with pytest.raises(ValueError, match="at least 2"):
+        halve(Split(split.source, np.arange(1)), 0)
+
+
+def test_a_limited_half_comes_from_that_half():
+    weights, _ = halve(Split.all(counting(40)), 0)
+    few = limit(weights, 5, 0)
+    assert set(few.labels.tolist()) < set(weights.labels.tolist())
+    np.testing.assert_array_equal(few.images, few.source.all_images[few.labels])
+
+
+def test_only_what_is_needed_is_decoded_and_only_once():
+    source, test_source = counting(100), counting(10)
+    data = Dataset("counted", Split.all(source), Split.all(test_source), 100)
+    data = dataclasses.replace(data, train=limit(data.train, 20, seed=0))
+    halves = halve(data.train, seed=0)
+    assert not source.decoded
+    assert data.mean and data.std
+    for half in halves:
+        assert half.images.shape == (10, 2, 3, 1)
+    assert sorted(source.decoded) == sorted(data.train.indices.tolist())
+    assert not test_source.decoded
+
+
+def test_statistics_match_numpy():
+    source = counting(1500, (3, 5, 2))
+    data = Dataset("x", Split.all(source), Split.all(counting(2, (3, 5, 2))), 1500)
+    scaled = source.all_images / 255
+    np.testing.assert_allclose(data.mean, scaled.mean((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(data.std, scaled.std((0, 1, 2)), rtol=1e-12)
+
+
+def test_statistics_of_a_limited_set_are_its_own():
+    data = digits()
+    few = dataclasses.replace(data, train=limit(data.train, 10, 0))
+    np.testing.assert_allclose(few.mean, [few.train.images.mean() / 255], rtol=1e-12)
+    assert few.mean != data.mean
+
+
+def test_statistics_of_large_sets_look_at_a_part():
+    source = counting(1000, (2, 2, 1))
+    mean, _ = statistics(Split.all(source), count=101, budget=4 * 1000 - 1)
+    assert len(source.decoded) == 101
+    assert (min(source.decoded), max(source.decoded)) == (0, 999)
+    assert np.ptp(np.diff(source.decoded)) <= 1
+    np.testing.assert_allclose(mean, [source.all_images[source.decoded].mean() / 255])
+    capped = counting(1000, (2, 2, 1))
+    statistics(Split.all(capped), budget=40)
+    assert len(capped.decoded) == 10
+
+
+def test_a_constant_channel_can_be_divided_by():
+    images = np.zeros((3, 4, 4, 2), np.uint8)
+    images[..., 0] = 77
+    data = from_arrays(images, [0, 1, 1], images, [0, 1, 0])
+    assert data.std == (1.0, 1.0)
+    np.testing.assert_allclose(data.mean, (77 / 255, 0))
+
+
+def test_shapes_of_train_and_test_must_agree():
+    with pytest.raises(ValueError, match=r"\(4, 4, 1\).*\(5, 4, 1\)"):
+        Dataset("odd", Split.all(counting(4, (4, 4, 1))), Split.all(counting(4, (5, 4, 1))), 4)

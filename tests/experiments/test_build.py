@@ -1,0 +1,137 @@
+"""Configs and what is refused of them, by name, without compiling anything."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from dnas import presets
+from dnas.spaces.darts import DARTS
+from dnas.spaces.nas_bench_201 import NASBench201
+from experiments import build
+
+CONFIGS = ("digits", "nas_bench_201", "nas_bench_201_cpu", "darts_cifar10")
+
+
+def load(name="digits", **changes):
+    config = importlib.import_module(f"experiments.configs.{name}").get_config()
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return config
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_is_complete_and_documented(name):
+    config = load(name)
+    build.check_keys(config, ("seed", "space", "data", "search", "train"))
+    build.make_space(config)
+    build.make_preset(config)
+    build.make_augment(config)
+    build.make_recipe(config)
+    assert "Expected:" in importlib.import_module(f"experiments.configs.{name}").__doc__
+
+
+def test_published_configs_are_the_published_search():
+    config = load("darts_cifar10")
+    assert build.make_space(config) == DARTS(channels=16, cells=8)
+    preset, published = build.make_preset(config), presets.darts()
+    for name in build._PRESET_KEYS:
+        assert getattr(preset, name) == getattr(published, name)
+    assert build.make_augment(config) == (4, True, 0)
+    assert build.make_space(load("nas_bench_201")) == NASBench201(channels=16, cells=5)
+
+
+def test_space_keys_reach_the_space():
+    config = load("darts_cifar10", space__channels=4, space__stem_multiplier=1, space__subset="s2")
+    assert build.make_space(config) == DARTS.subset("s2", channels=4, cells=8, stem_multiplier=1)
+    config = load("digits", space__name="darts", space__cells=3, space__nodes=2)
+    assert build.make_space(config) == DARTS(channels=8, cells=3, nodes=2)
+
+
+def test_method_keys_reach_the_method():
+    alphas = {"cell": jnp.array([[0.0, 2.0]])}
+
+    def sample(step, **changes):
+        config = load(search__relaxation="gumbel_softmax", **changes)
+        relaxation = build.make_preset(config).relaxation(11)
+        return relaxation.sample(jax.random.key(0), alphas, jnp.int32(step))["cell"]
+
+    assert set(sample(0).ravel().tolist()) == {0.0, 1.0}
+    hot = sample(0, search__hard=False, search__temperature=50.0, search__final_temperature=0.01)
+    cold = sample(10, search__hard=False, search__temperature=50.0, search__final_temperature=0.01)
+    assert 0.4 < hot.max() < 0.6 and cold.max() > 0.99
+
+
+def everything(config):
+    build.check_keys(config, ("seed", "space", "data", "search"))
+    build.make_space(config)
+    build.make_preset(config)
+    build.make_augment(config)
+    build.make_table(config)
+    build.make_data(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seed", -1, "expected 0 or more"),
+        ("space.name", "resnet", "expected one of nas_bench_201, darts"),
+        ("space.channels", 0, "expected a whole number of at least 1"),
+        ("space.subset", "s1", "is not used by the space 'nas_bench_201'"),
+        ("space.stem_multiplier", 3, "is not used by the space 'nas_bench_201'"),
+        ("search.epochs", 0, "expected a whole number of at least 1"),
+        ("search.learning_rate", 0.0, "expected a number above 0"),
+        ("search.final_learning_rate", 0.5, "expected at most"),
+        ("search.momentum", 1.0, "expected a number from 0 to below 1"),
+        ("search.alpha_betas", (0.5, 1.0), "expected two numbers from 0 to below 1"),
+        ("search.hypergradient", "second", "expected one of first_order, unrolled"),
+        ("search.relaxation", "hard", "expected one of softmax, gumbel_softmax"),
+        ("search.temperature", 1.0, "is not used by config.search.relaxation='softmax'"),
+        ("search.hard", False, "is not used by config.search.relaxation='softmax'"),
+        ("search.inner_steps", 2, "is not used by config.search.hypergradient='first_order'"),
+        ("search.radius", 0.1, "is not used by config.search.hypergradient='first_order'"),
+        ("data.train_limit", 1, "cannot limit"),
+        ("data.cutout", -1, "at least 0"),
+        ("table", "/no/such/table.csv", "there is no such file"),
+    ],
+)
+def test_wrong_values_are_refused_by_key(key, value, message):
+    config = load()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError) as caught:
+        everything(config)
+    assert f"config.{key}" in str(caught.value) and message in str(caught.value)
+
+
+def test_method_settings_of_another_method_are_refused():
+    config = load(search__hypergradient="unrolled", search__radius=0.1)
+    with pytest.raises(ValueError, match=r"radius is not used by .*'unrolled', only by"):
+        build.make_preset(config)
+    build.make_preset(load(search__hypergradient="unrolled", search__inner_steps=2))
+    build.make_preset(load(search__hypergradient="finite_difference", search__radius=0.1))
+
+
+def test_a_table_of_another_space_is_refused(tmp_path):
+    (tmp_path / "table.csv").write_text("")
+    config = load("darts_cifar10", table=str(tmp_path / "table.csv"))
+    with pytest.raises(ValueError, match=r"config\.table .*config\.space\.name='darts'"):
+        build.make_table(config)
+
+
+def test_keys_of_a_users_own_config_are_checked():
+    for section, key in ((None, "sed"), ("space", "chanels"), ("data", "limit"), ("search", "lr")):
+        config = load()
+        with config.unlocked():
+            (config if section is None else config[section])[key] = 3
+        with pytest.raises(ValueError, match=rf"config\.(\w+\.)?{key} is unknown; the keys are"):
+            everything(config)
+    config = load()
+    with config.unlocked():
+        del config.search.batch_size
+        config.search.batch_size = "many"
+    with pytest.raises(ValueError, match=r"config\.search\.batch_size='many'"):
+        everything(config)
+    with config.unlocked():
+        del config.space
+    with pytest.raises(ValueError, match=r"config\.space is missing"):
+        build.check_keys(config, ("seed", "space"))

@@ -1,0 +1,144 @@
+"""The command line as a user meets it: messages, exit codes, killed and resumed runs."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def start(*arguments, cache=None, script=("-m", "experiments.search")):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    if cache:
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+    return subprocess.Popen(
+        [sys.executable, *script, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=600)
+    assert "Traceback" not in err, err
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.sed=1"], "config.sed is unknown; did you mean 'seed'?"),
+        (["--config.space.chanels=1"], "config.space.chanels is unknown; did you mean 'channels'?"),
+        (["--config.search.epochs=many"], "--config.search.epochs=many: invalid literal"),
+        (["--workdr=x"], "Unknown command line flag 'workdr'"),
+        (["runs/x"], "unexpected argument 'runs/x'"),
+        (["--config=none.py"], "none.py"),
+        (["--config.search.batch_size=719"], "config.search.batch_size=719: expected 1 to 718"),
+        (["--config.data.crop_padding=8"], "config.data.crop_padding must be smaller"),
+        (["--config.train.batch_size=9999"], "config.train.batch_size"),
+        (["--config.compare_random=0", "--config.train.epochs=1"], "config.train.epochs has no"),
+    ],
+)
+def test_mistakes_are_named_in_a_line(arguments, message):
+    code, _, err = finish(start(*arguments))
+    assert code == 1 and message in err and "compiling" not in err
+
+
+def test_help_begins_with_how_to_use_it():
+    code, out, _ = finish(start("--help"))
+    assert code == 0 and out.startswith("Searches an architecture")
+    for word in ("Examples:", "search.hypergradient", "--parallel: <none|pmap>", "--workdir"):
+        assert word in out
+
+
+SCRIPT = """
+import os, signal, sys
+from experiments import flags
+from dnas.jobs import loop
+flags.define()
+def run(settings, job):
+    if sys.argv[1] == "--workdir=loop":
+        raise loop.Stopped("SIGTERM", 7, None)
+    if sys.argv[1] == "--workdir=nan":
+        raise loop.DivergedError("train_loss became nan at step 3")
+    os.kill(os.getpid(), signal.SIGTERM)
+flags.main(lambda settings: None, run)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "message"),
+    [
+        ("loop", 0, "stopped by SIGTERM after step 7"),
+        ("between", 0, "stopped by SIGTERM between two jobs"),
+        ("nan", 1, "error: train_loss became nan at step 3"),
+    ],
+)
+def test_how_a_script_ends(how, code, message):
+    found, _, err = finish(start(f"--workdir={how}", script=("-c", SCRIPT)))
+    assert found == code and message in err
+
+
+TINY = (
+    "--config.space.channels=2",
+    "--config.data.train_limit=32",
+    "--config.search.batch_size=8",
+    "--config.search.epochs=25",
+    "--config.compare_random=0",
+)
+
+
+@pytest.mark.slow
+def test_a_killed_search_ends_as_the_uninterrupted_one(tmp_path):
+    def search(name):
+        return start(*TINY, f"--workdir={tmp_path / name}", cache=tmp_path / "cache")
+
+    code, out, err = finish(search("whole"))
+    assert code == 0, err
+    assert "found: |" in out and str(tmp_path / "whole") in out
+    assert "search: compiling" in err and "epoch 25/25 step 50/50 loss" in err
+
+    killed = search("killed")
+    while not (tmp_path / "killed" / "checkpoints" / "4").exists():
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    stopped = search("killed")
+    while not (tmp_path / "killed" / "checkpoints" / "20").exists():
+        assert stopped.poll() is None
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGTERM)
+    code, _, err = finish(stopped)
+    assert code == 0 and "stopped by SIGTERM after step" in err and "The same command" in err
+    code, _, err = finish(search("killed"))
+    assert code == 0, err
+
+    for name in ("metrics.jsonl", "genotype.json", "config.json", "report.json"):
+        whole, resumed = ((tmp_path / run / name).read_bytes() for run in ("whole", "killed"))
+        assert whole == resumed, name
+    whole, resumed = (dict(np.load(tmp_path / run / "alphas.npz")) for run in ("whole", "killed"))
+    assert whole["alphas/cell"].shape == (26, 6, 5)
+    for name, array in whole.items():
+        assert array.tobytes() == resumed[name].tobytes()
+    # The manifest of a checkpoint has the checksum of every leaf: weights, optimizers, key.
+    manifest = pathlib.Path("checkpoints", "50", "manifest", "metadata")
+    leaves = [
+        json.loads((tmp_path / run / manifest).read_text())["leaves"] for run in ("whole", "killed")
+    ]
+    assert len(leaves[0]) > 20 and leaves[0] == leaves[1]
+    assert (tmp_path / "cache").is_dir()
+
+    code, _, err = finish(start(*TINY, "--config.seed=1", f"--workdir={tmp_path / 'whole'}"))
+    assert code == 1 and "seed: 0 there, 1 here" in err

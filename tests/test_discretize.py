@@ -1,0 +1,182 @@
+"""Golden alphas, worked out by hand."""
+
+import json
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnas import discretize, edges
+from dnas.discretize import Row
+from dnas.genotype import Genotype
+from dnas.space import Decision
+
+OPTIONS = ("none", "skip_connect", "conv", "pool")
+DARTS_ROWS = ("0->2", "1->2", "0->3", "1->3", "2->3")
+
+
+def table(*weights):
+    return np.array(weights), Decision(DARTS_ROWS, OPTIONS)
+
+
+def test_argmax_takes_the_largest_and_the_first_of_equals():
+    decision = Decision(("a", "b", "c"), OPTIONS)
+    weights = [[0.7, 0.1, 0.1, 0.1], [0.1, 0.2, 0.4, 0.3], [0.1, 0.4, 0.1, 0.4]]
+    expected = {"a": "none", "b": "conv", "c": "skip_connect"}
+    assert discretize.argmax(weights, decision) == expected
+    assert discretize.argmax(jnp.array(weights, jnp.bfloat16), decision) == expected
+
+
+def test_top_edges_keeps_two_edges_and_never_none():
+    weights, decision = table(
+        [0.9, 0.02, 0.05, 0.03],  # none is strongest, yet conv is taken
+        [0.1, 0.7, 0.1, 0.1],
+        [0.4, 0.1, 0.1, 0.4],
+        [0.97, 0.01, 0.01, 0.01],  # the weakest once none does not count: dropped
+        [0.1, 0.1, 0.5, 0.3],
+    )
+    found = discretize.top_edges(jnp.array(weights), decision)
+    # From the strongest edge of a node to the weakest, node by node.
+    assert list(found.items()) == [
+        ("1->2", "skip_connect"),
+        ("0->2", "conv"),
+        ("2->3", "conv"),
+        ("0->3", "pool"),
+    ]
+
+
+def test_top_edges_breaks_ties_as_the_published_code():
+    equal = [0.25] * 4
+    weights, decision = table(equal, equal, equal, equal, equal)
+    found = discretize.top_edges(weights, decision)
+    edges_kept = ["0->2", "1->2", "0->3", "1->3"]  # the lower source nodes
+    assert list(found.items()) == [(e, "skip_connect") for e in edges_kept]  # the first option
+    # A tie for the second place: 0->3 and 1->3 are equal, 2->3 beats both.
+    weights, decision = table(equal, equal, equal, equal, [0.1, 0.1, 0.3, 0.5])
+    assert list(discretize.top_edges(weights, decision))[2:] == ["2->3", "0->3"]
+
+
+def published_parse(weights, options):
+    """Section 2.4 of DARTS as its published code orders it, written edge by edge."""
+    gene, start = [], 0
+    for node in range(4):
+        best = []
+        for source in range(node + 2):
+            candidates = [
+                (w, o) for w, o in zip(weights[start + source], options, strict=True) if o != "none"
+            ]
+            top = candidates[0]
+            for candidate in candidates[1:]:
+                top = candidate if candidate[0] > top[0] else top
+            best.append((source, *top))
+        best.sort(key=lambda entry: -entry[1])
+        gene += [(edges.name(s, node + 2), option) for s, _, option in best[:2]]
+        start += node + 2
+    return gene
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_top_edges_agrees_with_the_published_rule(seed):
+    decision = Decision(tuple(edges.name(s, t) for t in range(2, 6) for s in range(t)), OPTIONS)
+    weights = np.random.default_rng(seed).integers(0, 4, (14, 4)) / 4  # full of ties
+    expected = published_parse(weights, OPTIONS)
+    assert list(discretize.top_edges(weights, decision).items()) == expected
+
+
+def test_top_edges_joins_tables_in_any_order():
+    first = discretize.rows([[0.5, 0.5], [0.9, 0.1]], Decision(("1->2", "0->3"), ("a", "b")))
+    second = [Row("0->2", ("none", "c", "d"), np.array([0.4, 0.1, 0.5]))]
+    assert list(discretize.top_edges_of(first + second).items()) == [
+        ("0->2", "d"),  # as strong as 1->2, from a lower node
+        ("1->2", "a"),
+        ("0->3", "a"),  # a node with a single edge keeps it
+    ]
+    assert discretize.top_edges_of(first + second, keep=1) == {"0->2": "d", "0->3": "a"}
+    assert discretize.top_edges_of(second, exclude=("d",)) == {"0->2": "none"}
+
+
+def test_errors_name_the_culprit():
+    decision = Decision(("0->2", "1->2"), ("a", "none"))
+    with pytest.raises(ValueError, match=r"shape \(2, 2\).*got \(2, 3\)"):
+        discretize.argmax(np.ones((2, 3)), decision)
+    with pytest.raises(ValueError, match=r"'1->2'.*not finite"):
+        discretize.argmax([[1, 0], [math.nan, 0]], decision)
+    with pytest.raises(ValueError, match="edge, such as '0->2', got 'kernel'"):
+        discretize.top_edges([[1.0, 0.0]], Decision(("kernel",), ("a", "b")))
+    with pytest.raises(ValueError, match="'0->2' has only excluded options: none"):
+        discretize.top_edges([[1.0]], Decision(("0->2",), ("none",)))
+    with pytest.raises(ValueError, match="'0->2' occurs twice"):
+        discretize.top_edges([[1.0], [1.0]], Decision(("0->2", "0->2"), ("a",)))
+    with pytest.raises(ValueError, match="keep=0"):
+        discretize.top_edges(np.ones((2, 2)), decision, keep=0)
+    with pytest.raises(ValueError, match="later node"):
+        edges.ends("3->3")
+
+
+def test_report_of_decided_open_and_single_rows():
+    decisions = {
+        "cell": Decision(("0->1", "0->2", "1->2"), OPTIONS),
+        "kernel": Decision(("k",), ("3",)),
+    }
+    mix = {
+        "cell": jnp.array([[0.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.1, 0.2, 0.6, 0.1]]),
+        "kernel": np.array([[1.0]]),
+    }
+    found = discretize.report(mix, decisions)
+    decided, undecided, between = found["cell"]["rows"].values()
+    assert decided == {
+        "strongest": "skip_connect",
+        "entropy": 0.0,
+        "relative_entropy": 0.0,
+        "margin": 1.0,
+    }
+    assert undecided["entropy"] == pytest.approx(math.log(4))  # scaled to sum to one
+    assert undecided["relative_entropy"] == pytest.approx(1.0)
+    assert undecided["margin"] == 0.0
+    assert undecided["strongest"] == "none"
+    entropy = -(0.2 * math.log(0.1) + 0.2 * math.log(0.2) + 0.6 * math.log(0.6))
+    assert between["entropy"] == pytest.approx(entropy)
+    assert between["margin"] == pytest.approx(0.4)
+    assert found["cell"]["shares"] == {"skip_connect": 1 / 3, "none": 1 / 3}
+    assert found["cell"]["margin"] == pytest.approx((1.0 + 0.0 + 0.4) / 3)
+    assert found["kernel"]["rows"]["k"]["relative_entropy"] == 0.0
+    assert found["kernel"]["rows"]["k"]["margin"] == 1.0
+    assert json.loads(json.dumps(found)) == found
+    assert found["cell"]["relative_entropy"] == pytest.approx((1 + entropy / math.log(4)) / 3)
+    assert "cell: relative entropy 0.60, margin 0.467" in discretize.summary(found)
+
+
+def test_report_refuses_logits_and_missing_tables():
+    decisions = {"cell": Decision(("a",), ("x", "y"))}
+    with pytest.raises(ValueError, match=r"'a'.*not logits"):
+        discretize.report({"cell": np.array([[-1.0, 2.0]])}, decisions)
+    with pytest.raises(ValueError, match=r"no weights for table 'cell'.*'normal'"):
+        discretize.report({"normal": np.ones((1, 2))}, decisions)
+
+
+def test_collapse_warning_starts_at_one_half():
+    def cell(*options):
+        return Genotype.create(
+            "x", {"cell": {f"0->{i + 1}": option for i, option in enumerate(options)}}
+        )
+
+    assert discretize.collapse_warning(cell("skip_connect", "conv", "conv", "none", "pool")) is None
+    warning = discretize.collapse_warning(cell("skip_connect", "skip_connect", "none", "conv"))
+    assert "'cell' has skip_connect 2 and none 1 of 4" in warning
+    assert discretize.collapse_warning(cell("none", "conv")) is not None
+    assert discretize.collapse_warning(cell("none", "conv"), threshold=0.6) is None
+
+
+def test_collapse_warning_reads_reports():
+    decisions = {
+        "normal": Decision(("0->2", "1->2"), OPTIONS),
+        "reduce": Decision(("0->2", "1->2"), OPTIONS),
+    }
+    mix = {
+        "normal": np.array([[0.9, 0.1, 0, 0], [0.6, 0.4, 0, 0]]),
+        "reduce": np.array([[0, 0, 1, 0], [0, 0, 0, 1]]),
+    }
+    warning = discretize.collapse_warning(discretize.report(mix, decisions))
+    assert "'normal' has none 2 of 2" in warning
+    assert "reduce" not in warning

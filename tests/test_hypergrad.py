@@ -1,0 +1,150 @@
+"""Hypergradients against closed forms, against naive differentiation, and against each other."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from dnas import bilevel, hypergrad, spaces
+from dnas.space import Task, initial_alphas
+
+RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.05
+
+
+def quadratic(seed=0):
+    """``L_train = (w - A a)' H (w - A a) / 2`` and ``L_valid = |w - b|^2 / 2 + c' a``."""
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(4, 4))
+    h, a = root @ root.T / 4 + np.eye(4), rng.normal(size=(4, 3))
+    b, c = rng.normal(size=4), rng.normal(size=3)
+    return h, a, b, c, rng.normal(size=4), rng.normal(size=4), rng.normal(size=3)
+
+
+def as_problem(h, a, b, c, optimizer):
+    def train_loss(w, alphas):
+        r = w - a @ alphas["t"]
+        return r @ h @ r / 2
+
+    def valid_loss(w, alphas):
+        return jnp.square(w - b).sum() / 2 + c @ alphas["t"], "auxiliary"
+
+    return hypergrad.Problem(train_loss, valid_loss, optimizer)
+
+
+def closed_form(steps, h, a, b, c, w, trace, alphas):
+    """SGD with momentum and decay on the quadratic, and its derivative carried forward by hand."""
+    dw, dtrace = np.zeros((4, 3)), np.zeros((4, 3))
+    for _ in range(steps):
+        trace = MOMENTUM * trace + h @ (w - a @ alphas) + DECAY * w
+        dtrace = MOMENTUM * dtrace + h @ (dw - a) + DECAY * dw
+        w, dw = w - RATE * trace, dw - RATE * dtrace
+    return c + dw.T @ (w - b)
+
+
+def sgd():
+    return optax.chain(optax.add_decayed_weights(DECAY), optax.sgd(RATE, momentum=MOMENTUM))
+
+
+def with_trace(state, trace):
+    """The optimizer's state with this momentum."""
+    return jax.tree.map(lambda x: jnp.asarray(trace) if x.shape == trace.shape else x, state)
+
+
+@pytest.mark.parametrize(
+    ("method", "steps"),
+    [
+        (hypergrad.first_order(), 0),
+        (hypergrad.unrolled(), 1),
+        (hypergrad.unrolled(3), 3),
+        (hypergrad.finite_difference(), 1),
+    ],
+)
+def test_closed_form_of_the_quadratic(method, steps):
+    h, a, b, c, w, trace, alphas = quadratic()
+    optimizer = sgd()
+    state = with_trace(optimizer.init(jnp.asarray(w)), trace)
+    problem = as_problem(*map(jnp.asarray, (h, a, b, c)), optimizer)
+    gradient, auxiliary = method(problem, jnp.asarray(w), state, {"t": jnp.asarray(alphas)})
+    expected = closed_form(steps, h, a, b, c, w, trace, alphas)
+    np.testing.assert_allclose(gradient["t"], expected, rtol=1e-4)
+    assert auxiliary == "auxiliary"
+    # The second-order part is no small thing here: first order would not pass for it.
+    if steps:
+        assert np.abs(expected - c).max() > 0.1
+
+
+def naive(problem, params, opt_state, alphas, steps):
+    """Plain reverse-over-reverse differentiation through the steps."""
+
+    def loss(alphas):
+        w, state = params, opt_state
+        for _ in range(steps):
+            gradient = jax.grad(problem.train_loss)(w, alphas)
+            updates, state = problem.optimizer.update(gradient, state, w)
+            w = optax.apply_updates(w, updates)
+        return problem.valid_loss(w, alphas)[0]
+
+    return jax.grad(loss)(alphas)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize(
+    "optimizer",
+    [optax.chain(optax.clip_by_global_norm(0.5), sgd()), optax.adam(0.05, eps_root=1e-8)],
+)
+def test_other_optimizers_against_naive_differentiation(optimizer, steps):
+    *numbers, w, _, alphas = map(jnp.asarray, quadratic(1))
+    problem = as_problem(*numbers, optimizer)
+    arguments = (problem, w, optimizer.init(w), {"t": alphas})
+    gradient, _ = hypergrad.unrolled(steps)(*arguments)
+    chex.assert_trees_all_close(gradient, naive(*arguments, steps), rtol=1e-4)
+
+
+def test_no_inner_step_is_refused():
+    with pytest.raises(ValueError, match="steps=0"):
+        hypergrad.unrolled(0)
+
+
+@pytest.mark.slow
+def test_on_a_supernet():
+    space = spaces.NASBench201(channels=4, cells=1, stages=1, nodes=3)
+    net = space.supernet(Task((8, 8, 1), 3), rngs=nnx.Rngs(0))
+    graph = nnx.graphdef(net)
+    params = nnx.to_pure_dict(nnx.state(net, nnx.Param))
+    alphas = initial_alphas(space.decisions, jax.random.key(1), scale=0.5)
+    keys = jax.random.split(jax.random.key(2), 4)
+    images = [jax.random.normal(k, (16, 8, 8, 1)) for k in keys[:2]]
+    labels = [jax.random.randint(k, (16,), 0, 3) for k in keys[2:]]
+
+    def loss(params, alphas, i):
+        mix = {name: jax.nn.softmax(table) for name, table in alphas.items()}
+        logits = bilevel.merge(graph, params)(images[i], mix)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels[i]).mean()
+
+    optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.sgd(0.5, momentum=0.9))
+    problem = hypergrad.Problem(
+        lambda p, a: loss(p, a, 0), lambda p, a: (loss(p, a, 1), ()), optimizer
+    )
+
+    @jax.jit
+    def gradients(params, alphas):
+        state = optimizer.init(params)
+        methods = {
+            "first": hypergrad.first_order(),
+            "unrolled": hypergrad.unrolled(),
+            "difference": hypergrad.finite_difference(1e-4),
+        }
+        found = {name: m(problem, params, state, alphas)[0] for name, m in methods.items()}
+        return found | {"naive": naive(problem, params, state, alphas, 1)}
+
+    found = {name: g["cell"] for name, g in gradients(params, alphas).items()}
+    np.testing.assert_allclose(
+        found["unrolled"], found["naive"], rtol=1e-4, atol=1e-4 * np.abs(found["naive"]).max()
+    )
+    # Central differences see ReLU's kinks where the exact derivative does not: they only agree
+    # within a radius that crosses few of them.
+    error = np.linalg.norm(found["difference"] - found["naive"])
+    assert error < 0.03 * np.linalg.norm(found["naive"] - found["first"])
