@@ -3,8 +3,7 @@
 import importlib
 from typing import Any
 
-import dnas.data
-from dnas import hypergrad, presets, relax, spaces
+from dnas import data, hypergrad, presets, relax, spaces
 from dnas._version import __version__
 from dnas.genotype import Genotype
 from dnas.space import Decision, SearchSpace, Task

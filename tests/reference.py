@@ -83,7 +83,7 @@ def cell(mixed, states, candidates, weights, stride, normalise_pools):
             for name, weight in zip(candidates[e], weights[e], strict=True):
                 if name == "none":
                     continue
-                users = dict(source.users)[name]
+                users = source.users[name]
                 position = users.index(mine.index(e))
                 s = stride if i < mixed.inputs else 1
                 y = apply(name, nodes[i], source.operations[name], position, s, normalise_pools)
@@ -101,7 +101,8 @@ def unstack(stack):
     from flax import nnx
 
     graph, state = nnx.split(stack.cells)
-    return [nnx.merge(graph, jax.tree.map(lambda x: x[i], state)) for i in range(stack.length)]
+    cells = [jax.tree.map(lambda x, i=i: x[i], state) for i in range(stack.length)]
+    return [nnx.merge(graph, cell) for cell in cells]
 
 
 def nas_bench_201(net, x, mix, space):
@@ -138,7 +139,7 @@ def darts(net, x, mix, space):
                 one.graph,
                 [first, second],
                 space.candidates(part),
-                space.edge_weights(mix, part),
+                [row for *_, table in space.tables(mix, part) for row in table],
                 2 if run.reduction else 1,
                 True,
             )

@@ -4,6 +4,7 @@ Nodes are numbered; the first ones are the cell's inputs. Edges are ordered by t
 lead to, then by the node they leave, and named ``'i->j'``.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -12,7 +13,7 @@ from flax import nnx
 
 from dnas.nn import operations
 from dnas.nn.layers import NormMaker, drop_path
-from dnas.nn.mixed import FusedMaker, MixedEdges
+from dnas.nn.mixed import FusedMaker, MixedEdges, users
 
 
 def edges(inputs: int, nodes: int) -> tuple[tuple[int, int], ...]:
@@ -25,29 +26,39 @@ def rows(inputs: int, nodes: int) -> tuple[str, ...]:
     return tuple(f"{i}->{j}" for i, j in edges(inputs, nodes))
 
 
-def by_operation(
-    weights: Sequence[jax.Array], candidates: Sequence[tuple[str, ...]]
-) -> dict[str, jax.Array]:
-    """Mixing weights by operation.
+# For each node that edges leave, and each operation, the mixing weights on its edges that have it.
+MixedWeights = list[dict[str, jax.Array]]
+
+
+def by_source(
+    tables: Sequence[tuple[tuple[str, ...], tuple[str, ...], jax.Array]], inputs: int, nodes: int
+) -> MixedWeights:
+    """Sorts the mixing weights of a cell in the way its fused operations take them.
 
     Args:
-      weights: for each edge, the weights of its candidates, ``[candidates]``.
-      candidates: for each edge, their names.
-
-    Returns:
-      For each operation its weight on every edge, ``[edges]``; zero where it is no candidate.
+      tables: rows, options and weights ``[rows, options]`` of the tables that hold the cell's
+        edges, in the order of the edges.
+      inputs: number of input nodes.
+      nodes: number of further nodes.
     """
-    names = sorted({name for edge in candidates for name in edge})
-    zero = jnp.zeros((), weights[0].dtype)
-    return {
-        name: jnp.stack(
-            [
-                w[edge.index(name)] if name in edge else zero
-                for w, edge in zip(weights, candidates, strict=True)
-            ]
+    places = {row: (t, r) for t, (rows, _, _) in enumerate(tables) for r, row in enumerate(rows)}
+    sorted_weights = []
+    for source in range(inputs + nodes - 1):
+        mine = [places[f"{i}->{j}"] for i, j in edges(inputs, nodes) if i == source]
+        blocks = [
+            (tables[t][1], tables[t][2][jnp.array([r for _, r in group])])
+            for t, group in itertools.groupby(mine, key=lambda place: place[0])
+        ]
+        candidates = tuple(options for options, block in blocks for _ in block)
+        sorted_weights.append(
+            {
+                name: jnp.concatenate(
+                    [block[:, options.index(name)] for options, block in blocks if name in options]
+                )
+                for name in users(candidates)
+            }
         )
-        for name in names
-    }
+    return sorted_weights
 
 
 class MixedCell(nnx.Module):
@@ -90,14 +101,14 @@ class MixedCell(nnx.Module):
     def __call__(
         self,
         states: Sequence[jax.Array],
-        weights: Mapping[str, jax.Array],
+        weights: MixedWeights,
         key: jax.Array | None = None,
     ) -> list[jax.Array]:
         """Computes the nodes.
 
         Args:
           states: the inputs, ``[batch, height, width, channels]`` each.
-          weights: for each operation its mixing weight on every edge, ``[edges]``.
+          weights: what `by_source` returns.
           key: for operations that are random.
 
         Returns:
@@ -111,7 +122,7 @@ class MixedCell(nnx.Module):
             mine = [e for e, (i, _) in enumerate(self.edges) if i == source]
             outputs = mixed(
                 nodes[source],
-                {name: w[jnp.array(mine)] for name, w in weights.items()},
+                weights[source],
                 None if key is None else jax.random.fold_in(key, source),
             )
             for e, output in zip(mine, outputs, strict=True):

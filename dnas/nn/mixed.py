@@ -6,6 +6,7 @@ an operation that a user registered for instance, is computed edge by edge.
 """
 
 import functools
+import operator
 from collections.abc import Callable, Mapping
 
 import jax
@@ -188,16 +189,14 @@ class MixedEdges(nnx.Module):
         fused: Mapping[str, FusedMaker],
         rngs: nnx.Rngs,
     ):
-        names = sorted({name for edge in candidates for name in edge} - {"none"})
-        self.users = tuple(
-            (name, tuple(e for e, edge in enumerate(candidates) if name in edge)) for name in names
-        )
+        self.edges = len(candidates)
+        self.users = users(candidates)
         self.operations = nnx.Dict(
             {
-                name: fused[name](channels, len(users), stride)
+                name: fused[name](channels, len(edges), stride)
                 if name in fused
-                else EdgeByEdge(name, channels, len(users), stride, rngs=rngs)
-                for name, users in self.users
+                else EdgeByEdge(name, channels, len(edges), stride, rngs=rngs)
+                for name, edges in self.users.items()
             }
         )
 
@@ -208,21 +207,34 @@ class MixedEdges(nnx.Module):
 
         Args:
           x: the node, ``[batch, height, width, channels]``.
-          weights: for each operation, the mixing weight on each of these edges, ``[edges]``.
+          weights: for each operation, the mixing weights on the edges that have it.
           key: for operations that are random.
 
         Returns:
-          For each edge the weighted outputs of its operations, still to be summed.
+          For each edge the terms of a sum.
         """
-        edges = len(next(iter(weights.values())))
-        terms = [[] for _ in range(edges)]
-        for i, (name, users) in enumerate(self.users):
+        everywhere = []
+        terms: list[list[jax.Array]] = [[] for _ in range(self.edges)]
+        for i, (name, edges) in enumerate(self.users.items()):
             operation = self.operations[name]
             if isinstance(operation, EdgeByEdge):
                 y = operation(x, None if key is None else jax.random.fold_in(key, i))
             else:
                 y = operation(x)
-            for position, edge in enumerate(users):
-                column = y[..., position if y.shape[-2] > 1 else 0, :]
-                terms[edge].append(column * weights[name][edge].astype(y.dtype))
+            y = y * weights[name][:, None].astype(y.dtype)
+            if len(edges) == self.edges:
+                everywhere.append(y)
+                continue
+            for position, edge in enumerate(edges):
+                terms[edge].append(y[..., position, :])
+        if everywhere:
+            total = functools.reduce(operator.add, everywhere)
+            for edge in range(self.edges):
+                terms[edge].append(total[..., edge, :])
         return terms
+
+
+def users(candidates: tuple[tuple[str, ...], ...]) -> dict[str, tuple[int, ...]]:
+    """For each operation but 'none', the positions of the edges that have it."""
+    names = sorted({name for edge in candidates for name in edge} - {"none"})
+    return {name: tuple(e for e, edge in enumerate(candidates) if name in edge) for name in names}

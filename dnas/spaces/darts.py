@@ -125,11 +125,15 @@ class DARTS:
                     tables[f"{part}.{row}"] = Decision((row,), edge)
         return tables
 
-    def edge_weights(self, mix: Mapping[str, jax.Array], part: str) -> list[jax.Array]:
-        """For each edge of that kind of cell, the mixing weights of its candidates."""
-        if part in mix:
-            return list(mix[part])
-        return [mix[f"{part}.{row}"][0] for row in self.rows]
+    def tables(
+        self, mix: Mapping[str, jax.Array], part: str
+    ) -> list[tuple[tuple[str, ...], tuple[str, ...], jax.Array]]:
+        """Rows, options and weights of the tables that hold that kind of cell's edges."""
+        return [
+            (*decision, mix[name])
+            for name, decision in self.decisions.items()
+            if name.split(".")[0] == part
+        ]
 
     def supernet(self, task: Task, *, rngs: nnx.Rngs) -> nnx.Module:
         """The network of all candidates."""
@@ -145,13 +149,14 @@ class DARTS:
 
     def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:
         """Every node keeps its two strongest incoming edges; 'none' does not count."""
-        host = {name: np.asarray(table) for name, table in mix.items()}
         choices = {}
         for part in PARTS:
-            edges = zip(
-                self.rows, self.candidates(part), self.edge_weights(host, part), strict=True
-            )
-            choices[part] = discretize.top_edges_of([discretize.Row(*e) for e in edges], KEEP)
+            edges = [
+                row
+                for rows, options, weights in self.tables(mix, part)
+                for row in discretize.rows(weights, Decision(rows, options))
+            ]
+            choices[part] = discretize.top_edges_of(edges, KEEP)
         return Genotype.create(self.name, choices)
 
     def sample(self, rng: np.random.Generator) -> Genotype:

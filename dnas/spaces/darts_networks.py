@@ -284,9 +284,7 @@ class Supernet(Skeleton):
     def __call__(self, x: jax.Array, mix: Mix, key: jax.Array | None = None) -> jax.Array:
         """Logits ``[batch, classes]`` of images ``[batch, height, width, channels]``."""
         weights = {
-            part: cells.by_operation(
-                self.space.edge_weights(mix, part), self.space.candidates(part)
-            )
+            part: cells.by_source(self.space.tables(mix, part), 2, self.space.nodes)
             for part in ("normal", "reduce")
         }
 

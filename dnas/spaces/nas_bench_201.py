@@ -173,19 +173,18 @@ class Supernet(Skeleton):
 
     def __init__(self, space: NASBench201, task: Task, *, rngs: nnx.Rngs):
         self.space = space
-        self.candidates = (space.operations,) * len(space.decisions["cell"].rows)
+        candidates = (space.operations,) * len(space.decisions["cell"].rows)
 
         def make_cell(width, rngs):
-            return cells.MixedCell(
-                width, 1, space.nodes - 1, self.candidates, fused=FUSED, rngs=rngs
-            )
+            return cells.MixedCell(width, 1, space.nodes - 1, candidates, fused=FUSED, rngs=rngs)
 
         norm = batch_statistics(affine=True)
         super().__init__(space, task, make_cell, norm, remat=True, rngs=rngs)
 
     def __call__(self, x: jax.Array, mix: Mix, key: jax.Array | None = None) -> jax.Array:
         """Logits ``[batch, classes]`` of images ``[batch, height, width, channels]``."""
-        weights = cells.by_operation(list(mix["cell"]), self.candidates)
+        rows, options = self.space.decisions["cell"]
+        weights = cells.by_source([(rows, options, mix["cell"])], 1, self.space.nodes - 1)
 
         def body(cell, x, key):
             return cell([x], weights, key)[-1]

@@ -12,7 +12,7 @@ from dnas.spaces import DARTS, NASBench201
 
 SUPERNETS = {
     "nas_bench_201": (NASBench201(channels=4, cells=2, stages=2), reference.nas_bench_201),
-    "darts": (DARTS(channels=4, cells=5, nodes=2), reference.darts),
+    "darts": (DARTS(channels=4, cells=6, nodes=2), reference.darts),
     "s1": (DARTS.subset("s1", channels=2, cells=2), reference.darts),
 }
 
