@@ -20,7 +20,7 @@ from dnas.space import SearchSpace
 from dnas.spaces import darts, nas_bench_201
 from experiments.flags import choose, reject_unknown
 
-_SPACE_KEYS = ("name", "channels", "cells", "nodes", "stem_multiplier", "subset")
+_SPACE_KEYS = ("name", "channels", "cells", "nodes", "stages", "stem_multiplier", "subset")
 _DATA_KEYS = ("name", "data_dir", "train_limit", *datasets.Augment._fields)
 _TOP_KEYS = ("seed", "space", "data", "search", "train", "compare_random", "table")
 

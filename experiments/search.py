@@ -22,6 +22,7 @@ reads are refused):
     space.name                  nas_bench_201 or darts
     space.channels, .cells      size of the supernet (cells: in a stage, or in all)
     space.nodes                 nodes of a cell
+    space.stages                nas_bench_201 only: stages, with a reduction between each two
     space.stem_multiplier, .subset          darts only; the subset is one of s1, s2, s3, s4
     data.name, data.data_dir    digits, or an image set of tensorflow-datasets and where it lies
     data.train_limit            use only so many train images

@@ -35,6 +35,7 @@ def make(space: str, **train) -> ConfigDict:
                 "channels": 16,
                 "cells": 5 if space == "nas_bench_201" else 8,
                 "nodes": config_dict.placeholder(int),
+                "stages": config_dict.placeholder(int),
                 "stem_multiplier": config_dict.placeholder(int),
                 "subset": config_dict.placeholder(str),
             },

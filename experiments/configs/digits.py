@@ -16,8 +16,7 @@ def get_config() -> ConfigDict:
     config = base.make(
         "nas_bench_201", epochs=15, batch_size=64, channels=8, cells=1, seeds=(0, 1), flip=False
     )
-    config.space.channels = 8
-    config.space.cells = 1
+    config.space.update(channels=8, cells=1, stages=2)
     config.data.update(name="digits", crop_padding=1, flip=False)
     config.search.update(epochs=20, batch_size=64)
     config.compare_random = 3

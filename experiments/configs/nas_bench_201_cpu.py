@@ -14,6 +14,6 @@ def get_config() -> ConfigDict:
     """The settings; see `python -m experiments.search --help`."""
     config = base.make("nas_bench_201")
     config.space.update(channels=8, cells=1)
-    config.data.train_limit = 5000
-    config.search.update(epochs=10, alpha_learning_rate=3e-3)
+    config.data.train_limit = 10_000
+    config.search.update(epochs=15, alpha_learning_rate=3e-3)
     return config
