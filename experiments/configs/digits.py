@@ -14,10 +14,17 @@ from experiments.configs import base
 def get_config() -> ConfigDict:
     """The settings; see `python -m experiments.search --help`."""
     config = base.make(
-        "nas_bench_201", epochs=15, batch_size=64, channels=8, cells=1, seeds=(0, 1), flip=False
+        "nas_bench_201",
+        epochs=30,
+        batch_size=64,
+        channels=8,
+        cells=1,
+        seeds=(0, 1, 2),
+        crop_padding=1,
+        flip=False,
     )
     config.space.update(channels=8, cells=1, stages=2)
     config.data.update(name="digits", crop_padding=1, flip=False)
-    config.search.update(epochs=20, batch_size=64)
-    config.compare_random = 3
+    config.search.update(epochs=50, alpha_learning_rate=3e-3)
+    config.compare_random = 5
     return config
