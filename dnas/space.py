@@ -81,11 +81,11 @@ class SearchSpace(Protocol):
     def network(
         self, genotype: Genotype, task: Task, *, rngs: nnx.Rngs, auxiliary: bool = False
     ) -> nnx.Module:
-        """The network of one genotype: ``net(images, train=False, key=None, drop_path=0.0)``.
+        """The network of one genotype: ``net(images, train=False, key=None, drop_path=None)``.
 
         Returns a `NetworkOutput`. With ``train=True`` batch normalisation uses and updates
-        batch statistics, `drop_path` is the probability that a path is dropped and `key`
-        must be given where that is not zero.
+        batch statistics, and `drop_path` is the probability that a path is dropped; `key` feeds
+        that and operations that are random.
         """
 
     def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 _SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_EPOCHS = 5.0
 _NAMES = {"accuracy": "acc", "train_loss": "loss"}
 
 
 class Progress:
     """Shows epoch, loss, accuracies, steps per second and time left.
 
-    In a terminal and in a notebook it is a tqdm bar. Elsewhere (a log file) it is one line an
-    epoch, and within long epochs at most one line every half minute.
+    In a terminal and in a notebook it is a tqdm bar. Elsewhere (a log file) it is one line at
+    the end of an epoch, but at most one every few seconds, and within long epochs one every
+    half minute; the last epoch always has its line.
     """
 
     def __init__(
@@ -63,7 +65,6 @@ class Progress:
           epoch: the current epoch, from 1.
           steps: steps done since the beginning of the run.
           means: mean metrics of this epoch so far.
-          last: whether this was the last step of the epoch.
         """
         if not self._show:
             return
@@ -76,7 +77,9 @@ class Progress:
             self._bar.update(advanced)
             if last:
                 self._bar.refresh()
-        elif last or self._clock() - self._last_line >= _SECONDS_BETWEEN_LINES:
+        elif steps == self._total or self._clock() - self._last_line >= (
+            _SECONDS_BETWEEN_EPOCHS if last else _SECONDS_BETWEEN_LINES
+        ):
             where = f"epoch {epoch}/{self._epochs} step {steps}/{self._total}"
             self._say(f"{self._title}: {where} {text}")
 

@@ -106,10 +106,8 @@ def supervised(
         image_key, path_key = jax.random.split(key)
         images = preprocess(image_key, batch["image"]).astype(dtype)
         network = merge(_cast(params, dtype), batch_stats)
-        paths = {}
-        if recipe.drop_path:
-            paths = {"key": path_key, "drop_path": recipes.drop_path(recipe, step, total_steps)}
-        output = network(images, train=True, **paths)
+        drop = recipes.drop_path(recipe, step, total_steps) if recipe.drop_path else None
+        output = network(images, train=True, key=path_key, drop_path=drop)
         entropy = cross_entropy(output.logits, batch["label"]).mean()
         loss = entropy
         if recipe.auxiliary_weight:
@@ -161,7 +159,8 @@ def make_evaluate(
     @jax.jit
     def tally(state, batch, weights):
         images = datasets.normalise(batch["image"], mean, std)
-        logits = training.network(state)(images, train=False).logits
+        key = jax.random.fold_in(state.key, state.step)  # for operations that are random
+        logits = training.network(state)(images, train=False, key=key).logits
         hits = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
         entropy = cross_entropy(logits, batch["label"])
         # Where, not a product alone: what fills up a batch may be anything, also infinite.

@@ -297,7 +297,7 @@ class Supernet(Skeleton):
 
 
 class Network(Skeleton):
-    """One architecture; called as ``net(images, train=False, key=None, drop_path=0.0)``."""
+    """One architecture; called as ``net(images, train=False, key=None, drop_path=None)``."""
 
     def __init__(
         self,

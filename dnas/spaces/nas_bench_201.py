@@ -193,7 +193,7 @@ class Supernet(Skeleton):
 
 
 class Network(Skeleton):
-    """One architecture; called as ``net(images, train=False, key=None, drop_path=0.0)``."""
+    """One architecture; called as ``net(images, train=False, key=None, drop_path=None)``."""
 
     def __init__(self, space: NASBench201, genotype: Genotype, task: Task, *, rngs: nnx.Rngs):
         self.space = space

@@ -28,12 +28,12 @@ class ToyNetwork(nnx.Module):
         self.head = nnx.Linear(inputs, task.classes, rngs=rngs) if auxiliary else None
         self.seen = nnx.BatchStat(jnp.zeros(()))
 
-    def __call__(self, x, train=False, key=None, drop_path=0.0):
+    def __call__(self, x, train=False, key=None, drop_path=None):
         x = x.reshape(len(x), -1)
         y = self.norm(self.hidden(x), use_running_average=not train)
         logits = self.classifier(ACTIVATIONS[self.activation](y))
         if train:
-            self.seen[...] = jnp.asarray(drop_path, jnp.float32)
+            self.seen[...] = jnp.float32(0.0 if drop_path is None else drop_path)
         return NetworkOutput(logits, self.head(x) if train and self.head else None)
 
 
