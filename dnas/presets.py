@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import optax
 
+from dnas import optimizers
 from dnas.bilevel import Search, bilevel
 from dnas.hypergrad import Hypergradient, first_order, unrolled
 from dnas.relax import Relaxation, softmax
@@ -46,13 +47,13 @@ class Preset:
 
     def weight_optimizer(self, steps: int) -> optax.GradientTransformation:
         """SGD with momentum, a cosine over that many steps, weight decay and clipping."""
-        schedule = optax.cosine_decay_schedule(
-            self.learning_rate, max(steps, 1), self.final_learning_rate / self.learning_rate
-        )
-        return optax.chain(
-            optax.clip_by_global_norm(self.clip_norm),
-            optax.add_decayed_weights(self.weight_decay),
-            optax.sgd(schedule, momentum=self.momentum),
+        return optimizers.sgd(
+            self.learning_rate,
+            self.final_learning_rate,
+            steps,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
         )
 
     def alpha_optimizer(self) -> optax.GradientTransformation:

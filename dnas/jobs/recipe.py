@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
+from dnas import optimizers
 from dnas.data import Augment
 
 DTYPES = ("float32", "bfloat16")
@@ -145,20 +146,16 @@ def nas_bench_201_recipe(**changes: Any) -> Recipe:
     return dataclasses.replace(published, **changes)
 
 
-def learning_rate(recipe: Recipe, total_steps: int) -> optax.Schedule:
-    """The cosine from the first to the final learning rate over `total_steps` steps."""
-    floor = recipe.final_learning_rate / recipe.learning_rate
-    return optax.cosine_decay_schedule(recipe.learning_rate, total_steps, floor)
-
-
 def optimizer(recipe: Recipe, total_steps: int) -> optax.GradientTransformation:
-    """Stochastic gradient descent in PyTorch's order: clip, decay, momentum, learning rate."""
-    return optax.chain(
-        optax.clip_by_global_norm(recipe.clip_norm) if recipe.clip_norm else optax.identity(),
-        optax.add_decayed_weights(recipe.weight_decay),
-        optax.sgd(
-            learning_rate(recipe, total_steps), recipe.momentum or None, nesterov=recipe.nesterov
-        ),
+    """The recipe's stochastic gradient descent, see `dnas.optimizers.sgd`."""
+    return optimizers.sgd(
+        recipe.learning_rate,
+        recipe.final_learning_rate,
+        total_steps,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        clip_norm=recipe.clip_norm,
+        nesterov=recipe.nesterov,
     )
 
 

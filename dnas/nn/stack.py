@@ -62,6 +62,6 @@ class Stack(nnx.Module):
             rest = jax.tree.map(lambda x: x[None], rest)
         else:
             step = jax.checkpoint(step, prevent_cse=False) if self.remat else step
-            carry, rest = lax.scan(step, carry, (params, rest, xs))
+            carry, rest = lax.scan(step, carry, (params, rest, xs), length=self.length)
         nnx.update(self.cells, rest)
         return carry

@@ -1,0 +1,35 @@
+"""The weight optimizer that searches and trainings share."""
+
+import optax
+
+
+def sgd(
+    learning_rate: float,
+    final_learning_rate: float,
+    steps: int,
+    *,
+    momentum: float,
+    weight_decay: float,
+    clip_norm: float = 0.0,
+    nesterov: bool = False,
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent in PyTorch's order: clip, decay, momentum, learning rate.
+
+    Args:
+      learning_rate: at the first step.
+      final_learning_rate: after the last step of a cosine; published code advances its cosine
+        once an epoch, this one at every step.
+      steps: length of the cosine.
+      momentum: 0 for none.
+      weight_decay: of all parameters, those of normalisations too.
+      clip_norm: the gradient is scaled down to this norm; 0 for no clipping.
+      nesterov: whether the momentum looks ahead.
+    """
+    schedule = optax.cosine_decay_schedule(
+        learning_rate, max(steps, 1), final_learning_rate / learning_rate
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+        optax.add_decayed_weights(weight_decay),
+        optax.sgd(schedule, momentum or None, nesterov=nesterov),
+    )

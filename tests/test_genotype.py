@@ -1,0 +1,48 @@
+"""Genotypes as data."""
+
+import dataclasses
+import json
+
+import pytest
+
+from dnas import Genotype
+
+
+def make():
+    return Genotype.create("darts", {"normal": {"0->2": "skip_connect", "1->2": "sep_conv_3x3"}})
+
+
+def test_compares_by_value_and_cannot_change():
+    assert make() == make() and hash(make()) == hash(make())
+    assert make() != Genotype.create("darts", {"normal": {"0->2": "skip_connect"}})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make().space = "other"
+    make()["normal"]["0->2"] = "none"  # a copy
+    assert make()["normal"]["0->2"] == "skip_connect"
+
+
+def test_travels_as_json(tmp_path):
+    path = tmp_path / "genotype.json"
+    make().save(path)
+    assert Genotype.load(path) == make()
+    assert json.loads(path.read_text())["schema"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Genotype(normal=[])", "must be JSON"),
+        ("[]", "expected a genotype of schema 1, got 'list'"),
+        ('{"schema": 2}', "expected a genotype of schema 1, got 2"),
+        ('{"schema": 1, "space": 3, "choices": {}}', "'space' must be a name, got 3"),
+        ('{"schema": 1, "space": "x", "choices": {"a": {"b": 1}}}', "'choices' must be"),
+    ],
+)
+def test_other_text_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        Genotype.from_json(text)
+
+
+def test_missing_part_is_named():
+    with pytest.raises(KeyError, match="no part 'reduce'"):
+        make()["reduce"]
