@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import optax
@@ -100,8 +100,14 @@ def check_keys(config: ConfigDict, needed: tuple[str, ...]) -> None:
         raise ValueError(f"config.seed={config.seed}: expected 0 or more")
 
 
-def make_space(config: ConfigDict) -> SearchSpace:
-    """The search space of ``config.space``; its keys are the arguments of the space's class."""
+def make_space(config: ConfigDict, given: Collection[str] = ()) -> SearchSpace:
+    """The search space of ``config.space``; its keys are the arguments of the space's class.
+
+    Args:
+      config: the whole config.
+      given: the keys that the command line sets. Where it names another space, what the config
+        file says of the space that it meant is dropped.
+    """
     section = config.space
     reject_unknown("config.space", section, _SPACE_KEYS)
     spaces = {"nas_bench_201": nas_bench_201.NASBench201, "darts": darts.DARTS}
@@ -110,9 +116,10 @@ def make_space(config: ConfigDict) -> SearchSpace:
     fields = [field.name for field in dataclasses.fields(space)]
     if section.get("subset") is not None and section.name != "darts":
         raise ValueError(f"config.space.subset is not used by the space {section.name!r}")
-    for key in settings:
-        if key not in fields:
+    for key in [key for key in settings if key not in fields]:
+        if f"space.{key}" in given or "space.name" not in given:
             raise ValueError(f"config.space.{key} is not used by the space {section.name!r}")
+        del settings[key]
     with naming("config.space"):
         if section.get("subset") is not None:
             return darts.DARTS.subset(section.subset, **settings)

@@ -87,6 +87,11 @@ def main(prepare: Callable[[Settings], Any], run: Callable[[Settings, Any], None
     app.run(guarded, flags_parser=_parse)
 
 
+def given() -> frozenset[str]:
+    """The dotted keys of the config that the command line sets."""
+    return frozenset(config_flags.get_override_values(_FLAGS["config"]))
+
+
 def fail(message: str, code: int = 1) -> NoReturn:
     """Ends the script with an error message."""
     print(f"error: {message}", file=sys.stderr, flush=True)

@@ -43,9 +43,6 @@ alphas.npz (their history), genotype.json, report.json, and the table of the com
 import dataclasses
 from typing import Any
 
-from absl import flags as absl_flags
-from ml_collections import config_flags
-
 from experiments import flags
 
 flags.define()
@@ -89,7 +86,7 @@ def prepare(settings: flags.Settings) -> Job:
     config = settings.config
     build.check_keys(config, ("seed", "space", "data", "search"))
     job = Job(
-        space=build.make_space(config),
+        space=build.make_space(config, flags.given()),
         preset=build.make_preset(config),
         augment=build.make_augment(config),
         train=_prepare_training(config),
@@ -122,7 +119,7 @@ def _prepare_training(config: Any) -> Any:
                 "the architectures are trained; this config has none"
             )
         return build.make_recipe(config)
-    for key in config_flags.get_override_values(absl_flags.FLAGS["config"]):
+    for key in flags.given():
         if key.startswith("train."):
             raise ValueError(
                 f"config.{key} has no effect without config.compare_random: nothing is trained"

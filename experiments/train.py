@@ -40,7 +40,6 @@ import os
 from typing import Any
 
 from absl import flags as absl_flags
-from ml_collections import config_flags
 
 from experiments import flags
 
@@ -110,7 +109,7 @@ def prepare(settings: flags.Settings) -> Job:
     from experiments import build
 
     config = settings.config
-    for key in config_flags.get_override_values(absl_flags.FLAGS["config"]):
+    for key in flags.given():
         if key.startswith(_UNUSED):
             raise ValueError(
                 f"config.{key} has no effect here: it is the search's; "
@@ -118,7 +117,7 @@ def prepare(settings: flags.Settings) -> Job:
             )
     build.check_keys(config, ("seed", "space", "data", "train"))
     wanted = build.make_recipe(config)
-    space = build.make_space(config)
+    space = build.make_space(config, flags.given())
     genotype = read_genotype(space, absl_flags.FLAGS.genotype)
     with build.naming("config.train"):
         space = dataclasses.replace(space, channels=wanted.channels, cells=wanted.cells)

@@ -45,7 +45,12 @@ def test_space_keys_reach_the_space():
     config = load("darts_cifar10", space__channels=4, space__stem_multiplier=1, space__subset="s2")
     assert build.make_space(config) == DARTS.subset("s2", channels=4, cells=8, stem_multiplier=1)
     config = load("digits", space__name="darts", space__cells=3, space__nodes=2)
-    assert build.make_space(config) == DARTS(channels=8, cells=3, nodes=2)
+    # The file's `stages` is meant for the space that the file names; a given one is an error.
+    given = {"space.name", "space.cells", "space.nodes"}
+    assert build.make_space(config, given) == DARTS(channels=8, cells=3, nodes=2)
+    for given in (given | {"space.stages"}, set()):
+        with pytest.raises(ValueError, match=r"config\.space\.stages is not used by .* 'darts'"):
+            build.make_space(config, given)
 
 
 def test_method_keys_reach_the_method():
