@@ -82,7 +82,14 @@ def bilevel(
     Returns:
       The search.
     """
-    graph = nnx.graphdef(nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0))))
+    abstract = nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0)))
+    graph, _, others = nnx.split(abstract, nnx.Param, ...)
+    if jax.tree.leaves(others):
+        names = sorted({type(v).__name__ for _, v in nnx.to_flat_state(others)})
+        raise ValueError(
+            f"the supernet of {space.name!r} holds state beside its weights ({', '.join(names)}); "
+            "operations must take randomness from `key` and batch normalisation from `norm`"
+        )
 
     def mean(tree):
         return tree if axis_name is None else lax.pmean(tree, axis_name)
@@ -101,13 +108,15 @@ def bilevel(
             step=jnp.zeros((), jnp.int32),
         )
 
-    def losses(images: jax.Array, labels: jax.Array, mix_key: jax.Array, step: jax.Array):
-        """The loss ``(params, alphas) -> (loss, accuracy)`` of one batch."""
+    def losses(images: jax.Array, labels: jax.Array, key: jax.Array, step: jax.Array):
+        """The loss ``(params, alphas) -> (loss, (loss, accuracy))`` of one batch."""
+        mix_key, network_key = jax.random.split(key)
+        if axis_name is not None:
+            network_key = jax.random.fold_in(network_key, lax.axis_index(axis_name))
 
         def loss(params, alphas):
             mix = relaxation.sample(mix_key, alphas, step)
-            supernet = merge(graph, params)
-            logits = supernet(images, mix, key=jax.random.fold_in(mix_key, 1))
+            logits = merge(graph, params)(images, mix, key=network_key)
             error = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
             accuracy = (logits.argmax(-1) == labels).mean(dtype=jnp.float32)
             return error, (error, accuracy)

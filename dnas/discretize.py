@@ -15,7 +15,7 @@ from dnas import edges
 from dnas.genotype import Genotype
 from dnas.space import Decision
 
-COLLAPSE_SHARE = 0.5  # see `collapse_warning`
+COLLAPSE_SHARE, COLLAPSE_CHANCE = 0.5, 0.05  # see `collapse_warning`
 _IDLE = ("skip_connect", "none")  # the options that compute nothing
 
 
@@ -142,7 +142,8 @@ def report(
                         'margin': largest weight minus the second largest}},
          'relative_entropy': mean over rows,
          'margin': mean over rows,
-         'shares': {'skip_connect': share of rows in which it is strongest, 'none': the same}}
+         'shares': {'skip_connect': share of rows in which it is strongest, 'none': the same},
+         'chance': that a uniformly random option is one of these two}
 
       A row with a single option has no entropy and a margin of one.
 
@@ -162,6 +163,7 @@ def _report_table(name: str, mix: Mapping[str, ArrayLike], decision: Decision) -
         "relative_entropy": float(np.mean([r["relative_entropy"] for r in described.values()])),
         "margin": float(np.mean([r["margin"] for r in described.values()])),
         "shares": {option: strongest.count(option) / len(strongest) for option in _IDLE},
+        "chance": sum(option in _IDLE for option in decision.options) / len(decision.options),
     }
 
 
@@ -196,40 +198,60 @@ def summary(report: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def collapse_warning(
-    found: Genotype | Mapping[str, Mapping[str, Any]], threshold: float = COLLAPSE_SHARE
+    report: Mapping[str, Mapping[str, Any]], genotype: Genotype | None = None
 ) -> str | None:
     """Warns when skip connections and missing edges take over.
 
     Differentiable searches are known to end there (Zela et al., 2020): such a network has few
-    weights left, looks good in the supernet and is poor when trained. DARTS' published cells have
-    skip connections on up to 3 of 8 edges, hence the default threshold of one half.
+    weights left, looks good in the supernet and is poor when trained. Both are looked at: the
+    strongest option of every row, also where the discretizer excludes it (``none`` in DARTS),
+    and the choices of the genotype. Tables named ``'normal.0->2'`` count together as
+    ``'normal'``.
+
+    There is a warning where at least `COLLAPSE_SHARE` of the choices are ``skip_connect`` or
+    ``none``, and uniformly random choices would be so idle in less than `COLLAPSE_CHANCE` of all
+    cases: a binomial tail with each row's ``'chance'``. Three idle edges of six, say, are nothing
+    unusual where two of five options are idle. The genotype's rows have the same chances, which
+    is cautious where its discretizer excludes an option.
 
     Args:
-      found: a genotype, whose choices count; or what `report` returned, whose strongest
-        options count, also those that the discretizer excludes.
-      threshold: the share of ``skip_connect`` and ``none`` together, in any one part or table,
-        from which on there is a warning.
+      report: what `report` returned.
+      genotype: the architecture; rows that the report does not know have no chance to be idle.
 
     Returns:
       The warning, or None where there is nothing to warn of.
     """
-    if isinstance(found, Genotype):
-        parts = {part: list(found[part].values()) for part in found.parts()}
-    else:
-        parts = {
-            name: [row["strongest"] for row in table["rows"].values()]
-            for name, table in found.items()
-        }
+    chances: dict[tuple[str, str], float] = {}
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for name, table in report.items():
+        part = name.split(".")[0]
+        for row, facts in table["rows"].items():
+            chances[part, row] = table["chance"]
+            found.setdefault(("strongest options", part), {})[row] = facts["strongest"]
+    if genotype is not None:
+        found |= {("genotype's choices", part): genotype[part] for part in genotype.parts()}
     lines = []
-    for part, options in parts.items():
+    for (what, part), rows in found.items():
+        options = list(rows.values())
         counts = {option: options.count(option) for option in _IDLE}
-        if options and sum(counts.values()) >= threshold * len(options):
+        idle = sum(counts.values())
+        chance = _tail([chances.get((part, row), 0.0) for row in rows], idle)
+        if options and idle >= COLLAPSE_SHARE * len(options) and chance < COLLAPSE_CHANCE:
             taken = " and ".join(f"{option} {n}" for option, n in counts.items() if n)
-            lines.append(f"{part!r} has {taken} of {len(options)}")
+            often = f"so many in {chance:.2%} of random choices"
+            lines.append(f"{what} of {part!r} are {taken} of {len(options)} ({often})")
     if not lines:
         return None
     return (
-        f"the search may have collapsed to edges that compute nothing: {'; '.join(lines)}"
-        f" (warned of from {threshold:.0%} on). Compare with random architectures, and try fewer"
-        " epochs or more regularization of the weights."
+        f"the search may have collapsed to edges that compute nothing: {'; '.join(lines)}."
+        " Compare with random architectures, and try fewer epochs or more regularization of the"
+        " weights."
     )
+
+
+def _tail(chances: Iterable[float], least: int) -> float:
+    """The probability of at least so many successes in independent trials."""
+    counts = np.ones(1)  # the distribution of the number of successes
+    for chance in chances:
+        counts = np.convolve(counts, [1 - chance, chance])
+    return float(counts[least:].sum())

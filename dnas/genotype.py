@@ -13,9 +13,11 @@ from collections.abc import Mapping
 SCHEMA = 1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Genotype:
     """One architecture.
+
+    Genotypes are equal when they choose the same options, in whatever order they list them.
 
     Attributes:
       space: name of the search space it belongs to.
@@ -31,6 +33,15 @@ class Genotype:
     def create(cls, space: str, choices: Mapping[str, Mapping[str, str]]) -> "Genotype":
         """Makes a genotype from ``{part: {row: option}}``."""
         return cls(space, tuple((part, tuple(rows.items())) for part, rows in choices.items()))
+
+    def _chosen(self) -> tuple:
+        return self.space, frozenset((part, frozenset(rows)) for part, rows in self.choices)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Genotype) and self._chosen() == other._chosen()
+
+    def __hash__(self) -> int:
+        return hash(self._chosen())
 
     def __getitem__(self, part: str) -> dict[str, str]:
         parts = dict(self.choices)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dnas import checks
 from dnas.space import Alphas
 
 Params = Any
@@ -78,6 +79,7 @@ def finite_difference(radius: float = 0.01) -> Hypergradient:
     Args:
       radius: length of the step in weight space to either side; published as 0.01.
     """
+    checks.positive("radius", radius)
 
     def product(train_loss, params, alphas, direction, in_params):
         del in_params  # only one inner step: never asked for
@@ -104,8 +106,7 @@ def _exact_product(train_loss, params, alphas, direction, in_params):
 
 
 def _lookahead(steps: int, product: Product) -> Hypergradient:
-    if steps < 1:
-        raise ValueError(f"steps={steps}: the unrolled hypergradient needs one step at least")
+    checks.whole("inner_steps", steps)
 
     def estimate(problem, params, opt_state, alphas):
         def weight_gradient(params, alphas, in_params):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import optax
 
-from dnas import optimizers
+from dnas import checks, optimizers
 from dnas.bilevel import Search, bilevel
 from dnas.hypergrad import Hypergradient, first_order, unrolled
 from dnas.relax import Relaxation, softmax
@@ -26,7 +26,7 @@ class Preset:
       final_learning_rate: of the weights, at the end of the cosine, which advances every step.
       momentum: of the weights' SGD.
       weight_decay: of the weights.
-      clip_norm: the weights' gradient is scaled down to this norm.
+      clip_norm: the weights' gradient is scaled down to this norm; 0 for no clipping.
       alpha_learning_rate: of alphas' Adam.
       alpha_betas: of alphas' Adam.
       alpha_weight_decay: of alphas; added to their gradient.
@@ -44,6 +44,24 @@ class Preset:
     alpha_learning_rate: float = 3e-4
     alpha_betas: tuple[float, float] = (0.5, 0.999)
     alpha_weight_decay: float = 1e-3
+
+    def __post_init__(self):
+        checks.whole("epochs", self.epochs)
+        checks.whole("batch_size", self.batch_size)
+        for name in ("learning_rate", "alpha_learning_rate"):
+            checks.positive(name, getattr(self, name))
+        for name in ("final_learning_rate", "weight_decay", "clip_norm", "alpha_weight_decay"):
+            checks.not_negative(name, getattr(self, name))
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate={self.final_learning_rate}: expected at most "
+                f"learning_rate={self.learning_rate}"
+            )
+        checks.fraction("momentum", self.momentum)
+        if len(self.alpha_betas) != 2 or not all(0 <= beta < 1 for beta in self.alpha_betas):
+            raise ValueError(
+                f"alpha_betas={self.alpha_betas!r}: expected two numbers from 0 to below 1"
+            )
 
     def weight_optimizer(self, steps: int) -> optax.GradientTransformation:
         """SGD with momentum, a cosine over that many steps, weight decay and clipping."""

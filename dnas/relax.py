@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
+from dnas import checks
 from dnas.space import Alphas, Mix
 
 
@@ -45,6 +45,8 @@ def gumbel_softmax(temperature: optax.ScalarOrSchedule = 1.0, hard: bool = True)
       temperature: a positive number, or a schedule of the search's step.
       hard: whether mixing weights are one-hot.
     """
+    if not callable(temperature):
+        checks.positive("temperature", temperature)
     schedule = temperature if callable(temperature) else optax.constant_schedule(temperature)
 
     def sample(key: jax.Array, alphas: Alphas, step: jax.Array) -> Mix:
@@ -64,5 +66,4 @@ def gumbel_softmax(temperature: optax.ScalarOrSchedule = 1.0, hard: bool = True)
 
 def straight_through(value: jax.Array, surrogate: jax.Array) -> jax.Array:
     """`value` in the forward pass, exactly; the gradient of `surrogate` in the backward pass."""
-    zero = surrogate - jax.lax.stop_gradient(surrogate)
-    return jax.lax.stop_gradient(value) + jnp.where(jnp.isfinite(zero), zero, 0.0)
+    return jax.lax.stop_gradient(value) + (surrogate - jax.lax.stop_gradient(surrogate))

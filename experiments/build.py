@@ -14,13 +14,13 @@ from typing import Any
 import optax
 from ml_collections import ConfigDict
 
+from dnas import checks, hypergrad, presets, relax
 from dnas import data as datasets
-from dnas import hypergrad, presets, relax
 from dnas.space import SearchSpace
 from dnas.spaces import darts, nas_bench_201
 from experiments.flags import choose, reject_unknown
 
-_SPACE_KEYS = ("name", "channels", "cells", "nodes", "stages", "stem_multiplier", "subset")
+_SPACE_KEYS = ("name", "channels", "cells", "nodes", "stages", "stem_multiplier", "stem", "subset")
 _DATA_KEYS = ("name", "data_dir", "train_limit", *datasets.Augment._fields)
 _TOP_KEYS = ("seed", "space", "data", "search", "train", "compare_random", "table")
 
@@ -29,6 +29,8 @@ def _gumbel_softmax(settings: dict[str, Any]) -> Callable[[int], relax.Relaxatio
     """By default as GDAS: hard samples, temperature falling linearly from 10 to 0.1."""
     first = settings.get("temperature", 10.0)
     last = settings.get("final_temperature", 0.1)
+    checks.positive("temperature", first)
+    checks.positive("final_temperature", last)
     hard = settings.get("hard", True)
 
     def make(steps: int) -> relax.Relaxation:
@@ -58,32 +60,6 @@ _PRESET_KEYS = tuple(
     if f.name not in ("relaxation", "hypergradient")
 )
 _METHOD_KEYS = ("relaxation", "hypergradient", *_USED_BY["relaxation"], *_USED_BY["hypergradient"])
-_COUNT = (int, "a whole number of at least 1", lambda n: n >= 1)
-_POSITIVE = (float, "a number above 0", lambda x: x > 0)
-_NOT_NEGATIVE = (float, "a number of at least 0", lambda x: x >= 0)
-_RULES = {
-    "relaxation": (str, "a name", bool),
-    "hypergradient": (str, "a name", bool),
-    "temperature": _POSITIVE,
-    "final_temperature": _POSITIVE,
-    "hard": (bool, "True or False", lambda x: True),
-    "inner_steps": _COUNT,
-    "radius": _POSITIVE,
-    "epochs": _COUNT,
-    "batch_size": _COUNT,
-    "learning_rate": _POSITIVE,
-    "final_learning_rate": _NOT_NEGATIVE,
-    "momentum": (float, "a number from 0 to below 1", lambda x: 0 <= x < 1),
-    "weight_decay": _NOT_NEGATIVE,
-    "clip_norm": _POSITIVE,
-    "alpha_learning_rate": _POSITIVE,
-    "alpha_betas": (
-        tuple,
-        "two numbers from 0 to below 1",
-        lambda x: len(x) == 2 and all(0 <= b < 1 for b in x),
-    ),
-    "alpha_weight_decay": _NOT_NEGATIVE,
-}
 
 
 def check_keys(config: ConfigDict, needed: tuple[str, ...]) -> None:
@@ -152,29 +128,16 @@ def make_preset(config: ConfigDict) -> presets.Preset:
     """The method of ``config.search``."""
     section = config.search
     reject_unknown("config.search", section, (*_METHOD_KEYS, *_PRESET_KEYS))
-    for key, value in _given(section).items():
-        kind, expected, fits = _RULES[key]
-        number = isinstance(value, int | float) and kind is float
-        right_type = (isinstance(value, kind) or number) and (
-            kind is bool or not isinstance(value, bool)
-        )
-        if not right_type or not fits(value):
-            raise ValueError(f"config.search.{key}={value!r}: expected {expected}")
     relaxation = choose("config.search.relaxation", section.relaxation, RELAXATIONS)
     hypergradient = choose("config.search.hypergradient", section.hypergradient, HYPERGRADIENTS)
     _reject_unused(section, "relaxation")
     _reject_unused(section, "hypergradient")
-    preset = presets.Preset(
-        relaxation=relaxation(_given(section)),
-        hypergradient=hypergradient(_given(section)),
-        **_given(section, *_METHOD_KEYS),
-    )
-    if preset.final_learning_rate > preset.learning_rate:
-        raise ValueError(
-            f"config.search.final_learning_rate={preset.final_learning_rate}: expected at most "
-            f"config.search.learning_rate={preset.learning_rate}"
+    with naming("config.search"):
+        return presets.Preset(
+            relaxation=relaxation(_given(section)),
+            hypergradient=hypergradient(_given(section)),
+            **_given(section, *_METHOD_KEYS),
         )
-    return preset
 
 
 def make_table(config: ConfigDict) -> Any:

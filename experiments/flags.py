@@ -132,7 +132,7 @@ def _parse(argv: list[str]) -> list[str]:
         given = [arg.split("=")[0].lstrip("-") for arg in argv if arg.startswith("--config.")]
         keys = [arg for arg in given if name and name[1] in arg.split(".")]
         hint = re.search(r"Did you mean .([\w.]+).", str(error))
-        hint = f"; did you mean {hint[1]!r}?" if hint else ""
+        hint = f"; did you mean {hint[1]!r}?" if hint else "."
         fail(f"{', '.join(keys) or error} is unknown{hint} See the config file for all keys.")
     except (OSError, SyntaxError, TypeError, ValueError, KeyError) as error:
         fail(" ".join(str(error).split()))

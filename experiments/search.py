@@ -2,7 +2,7 @@ r"""Searches an architecture, and says how good it is.
 
     python -m experiments.search --config=experiments/configs/digits.py --workdir=runs/digits
 
-Without --config it runs the embedded digits (about two minutes on a laptop). The same command
+Without --config it runs the embedded digits (under two minutes on two cores). The same command
 again resumes where it stopped: SIGTERM and Ctrl-C save first.
 
 Examples:
@@ -16,14 +16,14 @@ Examples:
     python -m experiments.search --config=experiments/configs/nas_bench_201.py \
         --workdir=runs/nb201 --config.data.data_dir=DIR --config.table=TABLE.csv
 
-Settings, given as --config.KEY=VALUE (None leaves them to the method; those that nothing
-reads are refused):
+Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
     seed                        of everything random
     space.name                  nas_bench_201 or darts
     space.channels, .cells      size of the supernet (cells: in a stage, or in all)
     space.nodes                 nodes of a cell
     space.stages                nas_bench_201 only: stages, with a reduction between each two
-    space.stem_multiplier, .subset          darts only; the subset is one of s1, s2, s3, s4
+    space.stem_multiplier, .stem, .subset   darts only; the stem is cifar or imagenet, the subset
+                                one of s1, s2, s3, s4
     data.name, data.data_dir    digits, or an image set of tensorflow-datasets and where it lies
     data.train_limit            use only so many train images
     data.crop_padding, .flip, .cutout       augmentation during the search
@@ -41,11 +41,13 @@ alphas.npz (their history), genotype.json, report.json, and the table of the com
 """
 
 import dataclasses
+import pathlib
 from typing import Any
 
 from experiments import flags
 
 flags.define()
+COMPARISON = "compare"  # the directory of the comparison in the working directory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +101,7 @@ def prepare(settings: flags.Settings) -> Job:
         check_augment(job.data, job.augment)
     if job.table is not None:
         with build.naming("config.table"):
-            check_table(job.table, job.space)
+            check_table(job.table, job.space, job.data.name)
     if job.train is not None:
         _check_training(settings, job)
     return job
@@ -128,15 +130,26 @@ def _prepare_training(config: Any) -> Any:
 
 
 def _check_training(settings: flags.Settings, job: Job) -> None:
+    """Checks `config.train`, also against a comparison that the working directory holds."""
     import numpy as np
 
-    from dnas.jobs import train
+    from dnas.jobs import compare, train, workdir
     from experiments import build
 
     with build.naming("config.train"):
         space = job.trained_space
         any_genotype = space.sample(np.random.default_rng(0))
         train.check(space, any_genotype, job.data, job.train.recipe, settings.parallel)
+    if settings.workdir:
+        config = compare.describe(
+            *(space, any_genotype, job.data, job.train.recipe, settings.parallel),
+            random=settings.config.compare_random,
+            seeds=job.train.seeds,
+            rng_seed=settings.config.seed,
+        )
+        # Which architecture is found is not known yet.
+        folder = pathlib.Path(settings.workdir) / COMPARISON
+        workdir.check_workdir(folder, config, (*compare.FREE, "genotype"))
 
 
 def run(settings: flags.Settings, job: Job) -> None:
@@ -182,7 +195,7 @@ def _compare(settings: flags.Settings, job: Job, result: Any) -> None:
         random=settings.config.compare_random,
         seeds=job.train.seeds,
         rng_seed=settings.config.seed,
-        workdir=result.workdir and result.workdir / "compare",
+        workdir=result.workdir and result.workdir / COMPARISON,
         parallel=settings.parallel,
         progress=settings.progress,
     )

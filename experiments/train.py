@@ -1,4 +1,4 @@
-"""Trains one architecture from scratch, with several seeds, and tests it.
+r"""Trains one architecture from scratch, with several seeds, and tests it.
 
     python -m experiments.train --config=experiments/configs/digits.py \
         --genotype=runs/digits/genotype.json --workdir=runs/digits-trained
@@ -27,7 +27,8 @@ them here):
     train.drop_path                 probability of dropping a path at the end; grows from 0
     train.crop_padding, .flip, .cutout      augmentation
     train.dtype                     float32, or bfloat16 for the forward and backward pass
-    space.name, .nodes, .stem_multiplier, .subset   the space that the genotype belongs to
+    space.name, .nodes, .stages, .stem_multiplier, .stem, .subset   of the genotype; see
+                                    python -m experiments.search --help
     data.name, data.data_dir        digits, or an image set of tensorflow-datasets and its place
     data.train_limit, seed          use only so many train images; the seed chooses which
 

@@ -81,6 +81,22 @@ def test_published_defaults():
         presets.darts(3)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("epochs", 2.5, "expected a whole number"),
+        ("learning_rate", 0, "expected a number above 0"),
+        ("final_learning_rate", 0.1, "expected at most learning_rate=0.025"),
+        ("momentum", 1.0, "expected a number from 0 to below 1"),
+        ("clip_norm", -1, "expected a number of at least 0"),
+        ("alpha_betas", (0.5,), "expected two numbers"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(name, value, message):
+    with pytest.raises(ValueError, match=f"{name}=.*{message}"):
+        presets.darts(**{name: value})
+
+
 def test_the_learning_rate_ends_at_its_final_value():
     optimizer = presets.darts(weight_decay=0.0, momentum=0.0).weight_optimizer(10)
     state = optimizer.init(jnp.ones(1))

@@ -155,28 +155,56 @@ def test_report_refuses_logits_and_missing_tables():
         discretize.report({"normal": np.ones((1, 2))}, decisions)
 
 
-def test_collapse_warning_starts_at_one_half():
-    def cell(*options):
-        return Genotype.create(
-            "x", {"cell": {f"0->{i + 1}": option for i, option in enumerate(options)}}
-        )
-
-    assert discretize.collapse_warning(cell("skip_connect", "conv", "conv", "none", "pool")) is None
-    warning = discretize.collapse_warning(cell("skip_connect", "skip_connect", "none", "conv"))
-    assert "'cell' has skip_connect 2 and none 1 of 4" in warning
-    assert discretize.collapse_warning(cell("none", "conv")) is not None
-    assert discretize.collapse_warning(cell("none", "conv"), threshold=0.6) is None
+def edge_table(options, *strongest):
+    """A decision whose rows have these strongest options, and its mixing weights."""
+    decision = Decision(tuple(f"0->{i + 1}" for i in range(len(strongest))), options)
+    return decision, np.array([[float(o == s) for o in options] for s in strongest])
 
 
-def test_collapse_warning_reads_reports():
+def test_collapse_warning_is_no_matter_of_chance():
+    def warning(*strongest, idle=("none", "skip_connect")):
+        decision, mix = edge_table((*idle, "conv1", "conv3", "pool"), *strongest)
+        return discretize.collapse_warning(discretize.report({"cell": mix}, {"cell": decision}))
+
+    # Two of five options are idle: P(4 or more of 6) is 17.9 %, P(5 or more) is 4.1 %.
+    assert warning(*["none"] * 4, "pool", "conv1") is None
+    text = warning(*["none"] * 4, "skip_connect", "conv1")
+    assert "'cell' are skip_connect 1 and none 4 of 6 (so many in 4.10 %" in text.replace("%", " %")
+    # One of four: P(4 or more of 6) is 3.8 %. As improbable, yet less than half: none.
+    assert warning(*["skip_connect"] * 4, "pool", "conv1", idle=("skip_connect",)) is not None
+    assert warning(*["skip_connect"] * 7, *["conv1"] * 8, idle=("skip_connect",)) is None
+
+
+def test_collapse_warning_reads_report_and_genotype():
+    options = ("none", "skip_connect", *(f"conv{i}" for i in range(6)))
+    decided, mix = edge_table(options, *["none"] * 8)
+    open_, spread = edge_table(options, *["conv1"] * 8)
+    decisions = {"normal": decided, "reduce": open_}
+    report = discretize.report({"normal": mix, "reduce": spread}, decisions)
+    assert report["normal"]["chance"] == 0.25
+    warning = discretize.collapse_warning(report)
+    assert "strongest options of 'normal' are none 8 of 8" in warning
+    assert "reduce" not in warning and "genotype" not in warning
+
+    def genotype(skips):
+        rows = {r: "skip_connect" if i < skips else "conv1" for i, r in enumerate(open_.rows)}
+        return Genotype.create("x", {"normal": dict.fromkeys(open_.rows, "conv2"), "reduce": rows})
+
+    calm = discretize.report({"normal": spread, "reduce": spread}, decisions)
+    assert discretize.collapse_warning(calm, genotype(4)) is None  # 11 % by chance
+    warning = discretize.collapse_warning(calm, genotype(5))
+    assert "genotype's choices of 'reduce' are skip_connect 5 of 8" in warning
+    assert "normal" not in warning
+
+
+def test_collapse_warning_counts_the_edges_of_a_cell_together():
+    # Spaces whose edges differ in their candidates have one table for each edge.
     decisions = {
-        "normal": Decision(("0->2", "1->2"), OPTIONS),
-        "reduce": Decision(("0->2", "1->2"), OPTIONS),
+        f"normal.{i}->9": Decision((f"{i}->9",), ("skip_connect", "a", "b")[: 2 + i % 2])
+        for i in range(4)
     }
-    mix = {
-        "normal": np.array([[0.9, 0.1, 0, 0], [0.6, 0.4, 0, 0]]),
-        "reduce": np.array([[0, 0, 1, 0], [0, 0, 0, 1]]),
-    }
-    warning = discretize.collapse_warning(discretize.report(mix, decisions))
-    assert "'normal' has none 2 of 2" in warning
-    assert "reduce" not in warning
+    report = discretize.report(
+        {n: np.eye(len(d.options))[:1] for n, d in decisions.items()}, decisions
+    )
+    warning = discretize.collapse_warning(report)
+    assert "'normal' are skip_connect 4 of 4 (so many in 2.78%" in warning  # (1/2 * 1/3) ** 2

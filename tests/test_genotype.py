@@ -14,6 +14,9 @@ def make():
 
 def test_compares_by_value_and_cannot_change():
     assert make() == make() and hash(make()) == hash(make())
+    turned = {"normal": {"1->2": "sep_conv_3x3", "0->2": "skip_connect"}}
+    assert make() == Genotype.create("darts", turned)
+    assert hash(make()) == hash(Genotype.create("darts", turned))
     assert make() != Genotype.create("darts", {"normal": {"0->2": "skip_connect"}})
     with pytest.raises(dataclasses.FrozenInstanceError):
         make().space = "other"

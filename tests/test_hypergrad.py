@@ -103,8 +103,39 @@ def test_other_optimizers_against_naive_differentiation(optimizer, steps):
     chex.assert_trees_all_close(gradient, naive(*arguments, steps), rtol=1e-4)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_replicas_average_inside_and_outside_of_the_unrolled_steps(steps):
+    """Against the gradient of the replicas' mean validation loss, without any axis of replicas."""
+    replicas = 3
+    *numbers, w, _, alphas = (jnp.stack(x) for x in zip(*map(quadratic, range(3)), strict=True))
+    w, alphas = w[0], {"t": alphas[0]}
+    optimizer = optax.chain(optax.clip_by_global_norm(0.5), sgd())
+    state = optimizer.init(w)
+
+    def of_replica(*numbers):
+        problem = as_problem(*numbers, optimizer)
+        problem = problem._replace(mean=lambda tree: jax.lax.pmean(tree, "replicas"))
+        return hypergrad.unrolled(steps)(problem, w, state, alphas)[0]
+
+    found = jax.vmap(of_replica, axis_name="replicas")(*numbers)
+
+    problems = [as_problem(*(x[r] for x in numbers), optimizer) for r in range(replicas)]
+
+    def average(losses):
+        return sum(losses) / replicas
+
+    together = hypergrad.Problem(
+        lambda w, a: average(p.train_loss(w, a) for p in problems),
+        lambda w, a: (average(p.valid_loss(w, a)[0] for p in problems), ()),
+        optimizer,
+    )
+    expected = naive(together, w, state, alphas, steps)["t"]
+    for replica in range(replicas):
+        np.testing.assert_allclose(found["t"][replica], expected, rtol=1e-4)
+
+
 def test_no_inner_step_is_refused():
-    with pytest.raises(ValueError, match="steps=0"):
+    with pytest.raises(ValueError, match="inner_steps=0"):
         hypergrad.unrolled(0)
 
 

@@ -17,6 +17,14 @@ def samples(relaxation, count, step=0):
     return jax.jit(jax.vmap(lambda key: relaxation.sample(key, ALPHAS, jnp.int32(step))))(keys)
 
 
+def test_impossible_temperatures_and_nan_are_not_hidden():
+    with pytest.raises(ValueError, match=r"temperature=0\.0"):
+        relax.gumbel_softmax(0.0)
+    broken = {"a": jnp.full((1, 2), jnp.nan)}
+    mix = relax.gumbel_softmax().sample(jax.random.key(0), broken, jnp.int32(0))
+    assert jnp.isnan(mix["a"]).any()
+
+
 def test_softmax_is_the_softmax_and_expected_of_both():
     for relaxation in (relax.softmax(), relax.gumbel_softmax()):
         for name, table in relaxation.expected(ALPHAS).items():

@@ -3,7 +3,8 @@
 Which images a step sees is a pure function of the run's key and the step's number (see
 `order`), so a feed has no state to save: a resumed run asks for the next step. A set that fits
 lies on the device and batches are gathered there; a larger one streams from disk, read and
-transferred ahead of the steps. Both give the same batches, bit for bit.
+transferred ahead of the steps. Both give the same batches, bit for bit: order and gathering are
+compiled functions of their own before the step, so that one step serves both.
 """
 
 import contextlib

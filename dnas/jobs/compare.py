@@ -18,6 +18,7 @@ from dnas.jobs.workdir import Workdir, open_workdir
 from dnas.space import SearchSpace
 
 FOUND = "found"
+FREE = ("random", "seeds")  # settings that may grow in the same directory
 # So many draws in a row that bring nothing new mean that the space has nothing new.
 _DRAWS = 200
 
@@ -114,9 +115,9 @@ class Comparison:
     def helped(self) -> bool | None:
         """Whether the found architecture beats the random ones' mean by more than `yardstick`.
 
-        None where that cannot be said.
+        None where that cannot be said: one random architecture may be a lucky or a poor draw.
         """
-        if self.random_mean is None or self.yardstick is None:
+        if len(self.random) < 2:
             return None
         return self.found.mean - self.random_mean > self.yardstick
 
@@ -132,8 +133,8 @@ class Comparison:
             f"architecture{'s' if len(self.random) > 1 else ''} (their mean and the standard "
             f"deviation between them); rank {self.rank} of {len(self.rows)}."
         )
-        if self.yardstick is None:
-            return f"Too little to say: one seed and one random architecture. It is {facts}"
+        if self.helped is None:
+            return f"Too little to say with a single random architecture. It is {facts}"
         margin = (
             f"one standard deviation ({100 * self.yardstick:.2f} points; the larger of that "
             "between random architectures and that over the seeds of the found one)"
@@ -246,9 +247,8 @@ def compare(
     drawn = draw(space, found, random, np.random.default_rng(rng_seed))
     architectures = {FOUND: found} | {f"random-{i}": g for i, g in enumerate(drawn, 1)}
 
-    config = train.describe(space, found, data, recipe, parallel)
-    more = {"random": random, "seeds": list(seeds)}
-    files = open_workdir(workdir, config | {"rng_seed": rng_seed} | more, free=tuple(more))
+    config = describe(space, found, data, recipe, parallel, random, seeds, rng_seed)
+    files = open_workdir(workdir, config, FREE)
     rows = []
     for name, genotype in architectures.items():
         rows.append(
@@ -266,6 +266,21 @@ def compare(
     files.write_text("comparison.json", result.to_json())
     files.write_text("comparison.txt", result.format_table() + "\n")
     return result
+
+
+def describe(
+    space: SearchSpace,
+    found: Genotype,
+    data: datasets.Dataset,
+    recipe: Recipe,
+    parallel: str,
+    random: int,
+    seeds: Sequence[int],
+    rng_seed: int,
+) -> dict[str, Any]:
+    """The settings of a comparison as plain data; the arguments are those of `compare`."""
+    config = train.describe(space, found, data, recipe, parallel)
+    return config | {"rng_seed": rng_seed, "random": random, "seeds": list(seeds)}
 
 
 def train_seeds(

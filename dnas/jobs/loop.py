@@ -10,7 +10,6 @@ import dataclasses
 import math
 import pathlib
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -83,11 +82,11 @@ class Outcome:
 
 
 def default_chunk() -> int:
-    """Steps a dispatch: many on an accelerator, few on a CPU, where one step takes long.
+    """Steps a dispatch: many on an accelerator, one on a CPU, where a step may take 20 seconds.
 
     A signal is heeded, and progress shown, after each dispatch.
     """
-    return 4 if jax.default_backend() == "cpu" else 32
+    return 1 if jax.default_backend() == "cpu" else 32
 
 
 def watched(step: Callable, loss: str) -> Callable:
@@ -118,7 +117,6 @@ def run(
     files: Workdir | None = None,
     parallel: Replication | None = None,
     on_epoch: Callable[[int, Any, dict[str, float]], Mapping[str, float] | None] | None = None,
-    draw: Callable[[int, Any], None] | None = None,
     chunk: int | None = None,
     save_seconds: float = SAVE_SECONDS,
     progress: bool = True,
@@ -127,8 +125,7 @@ def run(
     """Runs epochs of steps, from the last checkpoint where there is one.
 
     At the end of an epoch come first the result files (`on_epoch`, metrics), then the
-    checkpoint, last the pictures (`draw`), whose failure is only a warning: a run killed in
-    between repeats the epoch and writes the same files again.
+    checkpoint: a run killed in between repeats the epoch and writes the same files again.
 
     Args:
       state: the first state, any pytree of arrays, one replica. It is donated.
@@ -139,7 +136,6 @@ def run(
       parallel: replicates the state over devices; None leaves it as it is.
       on_epoch: called with the number of finished epochs, one replica of the state (valid
         during the call) and the epoch's mean metrics; returns further numbers for metrics.jsonl.
-      draw: called with the number of finished epochs and one replica of the state.
       chunk: steps a dispatch, `default_chunk()` by default. It changes no state, only the
         rounding of the mean metrics.
       save_seconds: a checkpoint is saved within an epoch when the last is older than this.
@@ -151,7 +147,8 @@ def run(
       returns them at once.
 
     Raises:
-      Stopped: SIGTERM or Ctrl-C came; the state is saved.
+      Stopped: SIGTERM or Ctrl-C came, be it in the last step; the state is saved where there is
+        a directory.
       DivergedError: a loss or a weight is not finite; the message names step and checkpoint.
       CheckpointError: the checkpoint in the directory is damaged or of another model.
     """
@@ -163,8 +160,8 @@ def run(
             while loop.step < total:
                 loop.run_epoch(advance, chunk or default_chunk(), bar, interrupts, save_seconds)
                 if loop.step % feed.steps_per_epoch == 0:
-                    loop.end_epoch(on_epoch, draw)
-                if interrupts.received and (loop.step < total or loop.checkpoints):
+                    loop.end_epoch(on_epoch)
+                if interrupts.received:
                     raise loop.stopped(interrupts.received)
         return Outcome(loop.replica(), loop.history)
     finally:
@@ -180,12 +177,11 @@ class _Loop:
         self.per_epoch = feed.steps_per_epoch
         self.step, self.sums, self.compiled = 0, {}, False
         self.checkpoints = Checkpoints(files.path / "checkpoints") if files.path else None
-        if self.checkpoints:
-            # Some states hold infinities by design; only new ones are a sign of divergence.
-            self.infinite = set(_not_finite(state))
-            if (step := self.checkpoints.latest()) is not None:
-                state, self.sums = self.checkpoints.restore(state, step)
-                self.step = step
+        # Some states hold infinities by design; only new ones are a sign of divergence.
+        self.infinite = set(_not_finite(state))
+        if self.checkpoints and (step := self.checkpoints.latest()) is not None:
+            state, self.sums = self.checkpoints.restore(state, step)
+            self.step = step
         self.history = files.metrics(self.step // self.per_epoch)
         state = jax.device_put(state)
         self.state = state if parallel is None else parallel.replicate(state)
@@ -252,22 +248,16 @@ class _Loop:
         steps = (self.step - 1) % self.per_epoch + 1
         return {name: value / steps for name, value in self.sums.items() if name != _FINITE}
 
-    def end_epoch(self, on_epoch: Callable | None, draw: Callable | None) -> None:
-        """Writes what an epoch leaves: result files, then the checkpoint, then pictures."""
+    def end_epoch(self, on_epoch: Callable | None) -> None:
+        """Writes what an epoch leaves: result files, then the checkpoint."""
         epoch, state, means = self.step // self.per_epoch, self.replica(), self.means()
-        if self.checkpoints:
-            self.check(state)
+        self.check(state)
         extra = on_epoch(epoch, state, means) if on_epoch else None
         line = {"epoch": epoch, "step": self.step, **means, **(extra or {})}
         self.history.append(line)
         self.files.append_metrics(line)
         self.sums = {}
         self.save(state)
-        try:
-            if draw:
-                draw(epoch, state)
-        except Exception as error:
-            warnings.warn(f"no pictures of epoch {epoch}: {error!r}", stacklevel=2)
 
     def save(self, state: Any) -> None:
         """Saves a checkpoint of this step, unless the state went bad."""

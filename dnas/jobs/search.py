@@ -3,21 +3,19 @@
 import dataclasses
 import os
 import pathlib
-import types
 import warnings
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 
+from dnas import checks, discretize
 from dnas import data as datasets
-from dnas import discretize
 from dnas import parallel as parallels
-from dnas.benchmarks import NASBench201
+from dnas.benchmarks import NASBench201, nas_bench_201
 from dnas.genotype import Genotype
-from dnas.jobs import initialize, loop
+from dnas.jobs import fingerprint, initialize, loop
 from dnas.jobs.workdir import Workdir, open_workdir
 from dnas.space import Mix, SearchSpace, Task
 
@@ -107,7 +105,7 @@ def search(
       progress: whether to show progress.
       chunk: steps a dispatch; see `dnas.jobs.loop.run`.
       config: the settings to write as config.json and to compare with those of the directory;
-        by default they are made of the arguments.
+        by default they are made of the arguments. What tells the data from others is added.
 
     Returns:
       The genotype, the alphas, and how they came about.
@@ -121,22 +119,27 @@ def search(
     epochs = preset.epochs if epochs is None else epochs
     batch_size = preset.batch_size if batch_size is None else batch_size
     augment = augment or datasets.Augment()
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    checks.whole("seed", seed, least=0)
+    checks.whole("epochs", epochs)
+    checks.whole("batch_size", batch_size)
+    for name, value in {"train_limit": train_limit, "chunk": chunk}.items():
+        if value is not None:
+            checks.whole(name, value)
     if train_limit is not None:
         limited = datasets.limit(data.train, train_limit, seed)
         data = dataclasses.replace(data, train=limited)
     check_batch(data, batch_size, parallel)
     check_augment(data, augment)
     if table is not None:
-        check_table(table, space)
+        check_table(table, space, data.name)
     task = Task(data.image_shape, data.classes)
     devices = parallels.make(parallel)
     preprocess = datasets.preprocess(augment, data.mean, data.std)
 
     if config is None:
         config = describe(space, data, preset, seed, augment)
-    config = {**config, "parallel": {"method": parallel, "devices": devices.devices}}
+    config = {**config, "parallel": fingerprint.of_devices(parallel)}
+    config["data"] = {**config.get("data", {}), **fingerprint.of_data(data)}
     config["search"] = {**config.get("search", {}), "epochs": epochs, "batch_size": batch_size}
     files = open_workdir(workdir, config, FREE)
 
@@ -164,6 +167,7 @@ def search(
         progress=progress,
         title="search",
     )
+    recorder.record(epochs, outcome.state, {})  # a resumed run may have lost its files
     result = _conclude(space, data.name, files, recorder.trajectory, outcome.history, table)
     _draw(space, result)
     return result
@@ -187,9 +191,17 @@ def check_augment(data: datasets.Dataset, augment: datasets.Augment) -> None:
     jax.eval_shape(preprocess, jax.random.key(0), images)  # traces; compiles nothing
 
 
-def check_table(table: NASBench201, space: SearchSpace) -> None:
-    """Raises ValueError unless the table knows the architectures of the space."""
-    table.number(space.sample(np.random.default_rng(0)))
+def check_table(table: NASBench201, space: SearchSpace, data_name: str) -> None:
+    """Raises ValueError unless the table can tell what a search of the space wants to know."""
+    decisions = {name: (set(d.rows), set(d.options)) for name, d in space.decisions.items()}
+    edges, options = set(nas_bench_201.EDGES), set(nas_bench_201.OPTIONS)
+    rows, candidates = decisions.get("cell", (set(), set()))
+    if set(decisions) != {"cell"} or rows != edges or not candidates <= options:
+        raise ValueError(
+            f"table: it knows cells with the edges {nas_bench_201.EDGES} and operations of "
+            f"{nas_bench_201.OPTIONS}; the space {space.name!r} has {dict(space.decisions)}"
+        )
+    _look_up(table, data_name, 0)
 
 
 def describe(
@@ -200,17 +212,11 @@ def describe(
     augment: datasets.Augment,
 ) -> dict[str, Any]:
     """The settings of a search as plain data, by which a directory recognises its run."""
-    labels = zlib.crc32(np.ascontiguousarray(data.train.labels).tobytes())
     return {
         "seed": seed,
-        "space": {"name": space.name, **_plain(space)},
-        "data": {
-            "name": data.name,
-            "train_images": len(data.train),
-            "train_labels_checksum": labels,
-            **augment._asdict(),
-        },
-        "search": {"preset": type(preset).__name__, **_plain(preset)},
+        "space": {"name": space.name, **fingerprint.plain(space)},
+        "data": {**fingerprint.of_data(data), **augment._asdict()},
+        "search": {"preset": type(preset).__name__, **fingerprint.plain(preset)},
     }
 
 
@@ -227,8 +233,14 @@ class _Recorder:
     def record(self, epoch: int, state: Any, means: dict[str, float]) -> dict[str, float]:
         """Takes in an epoch; one that a resumed run repeats replaces what it wrote before."""
         entry = self._entry(state.alphas)
+        lost = epoch - min(map(len, self.trajectory.values()))
+        if lost > 0:
+            warnings.warn(
+                f"alphas.npz lacks {lost} of the epochs before {epoch}; they become NaN",
+                stacklevel=2,
+            )
         self.trajectory = {
-            name: np.concatenate([self.trajectory[name][:epoch], array[None]])
+            name: np.concatenate([_padded(self.trajectory[name][:epoch], epoch), array[None]])
             for name, array in entry.items()
         }
         self._files.write_arrays("alphas.npz", self.trajectory)
@@ -241,6 +253,12 @@ class _Recorder:
         parts = {"alphas": alphas, "mix": self._mix(alphas)}
         # Copies: the state behind them is donated to the next step.
         return {f"{p}/{name}": np.array(x) for p, tree in parts.items() for name, x in tree.items()}
+
+
+def _padded(array: np.ndarray, length: int) -> np.ndarray:
+    """NaN behind what is there, so that positions stay epochs."""
+    lost = np.full((length - len(array), *array.shape[1:]), np.nan, array.dtype)
+    return np.concatenate([array, lost])
 
 
 def tables(trajectory: Mapping[str, np.ndarray], part: str) -> dict[str, np.ndarray]:
@@ -273,18 +291,19 @@ def _conclude(
         history=history,
         trajectory=trajectory,
         report=report,
-        warning=discretize.collapse_warning(genotype),
-        benchmark=None if table is None else _look_up(table, data_name, genotype),
+        warning=discretize.collapse_warning(report, genotype),
         workdir=files.path,
     )
-    facts = {"report": report, "warning": result.warning, "benchmark": result.benchmark}
+    facts = {"report": report, "warning": result.warning, "benchmark": None}
     files.write_json("report.json", facts)
-    return result
+    if table is not None:  # whatever may go wrong there, the report is safe
+        facts["benchmark"] = _look_up(table, data_name, table.number(genotype))
+        files.write_json("report.json", facts)
+    return dataclasses.replace(result, benchmark=facts["benchmark"])
 
 
-def _look_up(table: NASBench201, data_name: str, genotype: Genotype) -> dict[str, Any]:
+def _look_up(table: NASBench201, data_name: str, number: int) -> dict[str, Any]:
     """Accuracies in per cent and rank; CIFAR-10's where the table does not know the data set."""
-    number = table.number(genotype)
     name = data_name if data_name in table.datasets else "cifar10"
     return {
         "dataset": name,
@@ -295,11 +314,21 @@ def _look_up(table: NASBench201, data_name: str, genotype: Genotype) -> dict[str
     }
 
 
+def _bridged(array: np.ndarray) -> np.ndarray:
+    """Lost epochs by straight lines between those that are known, for pictures only."""
+    lost = np.isnan(array).any(axis=(1, 2))
+    where, known = np.flatnonzero(lost), np.flatnonzero(~lost)
+    bridged = array.reshape(len(array), -1).copy()
+    for column in bridged.T:  # views: they write to `bridged`
+        column[where] = np.interp(where, known, column[known])
+    return bridged.reshape(array.shape)
+
+
 def _draw(space: SearchSpace, result: SearchResult) -> None:
     """Draws cell and mixing weights into the directory; what fails is only a warning."""
     if result.workdir is None:
         return
-    history = tables(result.trajectory, "mix")
+    history = {name: _bridged(x) for name, x in tables(result.trajectory, "mix").items()}
     try:
         from dnas import viz
 
@@ -311,20 +340,3 @@ def _draw(space: SearchSpace, result: SearchResult) -> None:
             viz.save(figure, result.workdir / name)
     except Exception as error:
         warnings.warn(f"no pictures: {error!r}", stacklevel=2)
-
-
-def _plain(value: Any, depth: int = 6) -> Any:
-    """Settings as what JSON can hold; a function by its name and the values it closes over."""
-    if value is None or isinstance(value, bool | int | float | str) or depth == 0:
-        return value if depth else type(value).__qualname__
-    if dataclasses.is_dataclass(value):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item, depth - 1) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item, depth - 1) for item in value]
-    if isinstance(value, types.FunctionType):
-        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-        bound = {name: _plain(cell.cell_contents, depth - 1) for name, cell in cells}
-        return {value.__qualname__: bound} if bound else value.__qualname__
-    return type(value).__qualname__

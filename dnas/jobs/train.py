@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import time
-import zlib
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from flax import nnx
 from dnas import data as datasets
 from dnas import parallel as parallels
 from dnas.genotype import Genotype
-from dnas.jobs import initialize, loop
+from dnas.jobs import fingerprint, initialize, loop
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.supervised import Training, make_evaluate, supervised
 from dnas.jobs.workdir import open_workdir
@@ -257,15 +256,10 @@ def describe(
       parallel: likewise.
       seed: likewise; None describes trainings with several seeds.
     """
-    devices = parallels.make(parallel).devices
     return ({} if seed is None else {"seed": seed}) | {
         "space": {"name": space.name, **dataclasses.asdict(space)},
         "genotype": {part: genotype[part] for part in genotype.parts()},
-        "data": {
-            "name": data.name,
-            "train_images": len(data.train),
-            "train_labels_checksum": zlib.crc32(np.ascontiguousarray(data.train.labels).tobytes()),
-        },
+        "data": fingerprint.of_data(data),
         "train": dataclasses.asdict(recipe),
-        "parallel": {"kind": parallel, "devices": devices},
+        "parallel": fingerprint.of_devices(parallel),
     }

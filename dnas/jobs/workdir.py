@@ -167,30 +167,64 @@ def open_workdir(
         they may differ from what the directory was made with.
 
     Raises:
-      ContradictionError: the directory was made with other settings; the message shows each.
-      WorkdirError: the path is a file, or a directory full of something else.
+      WorkdirError: see `check_workdir`.
     """
     if path is None:
         return Workdir(None)
+    check_workdir(path, config, free)
     path = pathlib.Path(path).expanduser().resolve()
-    if path.exists() and not path.is_dir():
-        raise WorkdirError(f"workdir: {path} is a file, expected a directory")
     path.mkdir(parents=True, exist_ok=True)
     workdir = Workdir(path)
-    config = json.loads(json.dumps(config))  # tuples become lists, as they will be read back
-    stored = workdir.read_json("config.json")
-    if stored is None and (path / "checkpoints").exists():
-        raise WorkdirError(f"workdir: {path} holds checkpoints but no config.json; choose another")
-    if stored is not None:
-        lines = differences(stored, config, free)
-        if lines:
-            raise ContradictionError(
-                f"workdir: {path} belongs to a run with other settings:\n  "
-                + "\n  ".join(lines)
-                + "\nChoose another workdir, or the settings it was made with to resume that run."
-            )
     workdir.write_json("config.json", config)
     return workdir
+
+
+def check_workdir(
+    path: str | os.PathLike, config: Mapping[str, Any], free: Iterable[str] = ()
+) -> None:
+    """Checks that `open_workdir` would open a directory, without writing anything.
+
+    Args:
+      path: the directory; it may be empty, or not exist.
+      config: as `open_workdir` gets it.
+      free: likewise.
+
+    Raises:
+      ContradictionError: the directory was made with other settings; the message shows each.
+      WorkdirError: the path is a file, a directory full of something else (hidden files do not
+        count), or its config.json is damaged.
+    """
+    path = pathlib.Path(path).expanduser().resolve()
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise WorkdirError(f"workdir: {path} is a file, expected a directory")
+    try:
+        stored = Workdir(path).read_json("config.json")
+        if not isinstance(stored, Mapping | None):
+            raise ValueError(f"expected settings, got {stored!r:.60}")
+    except ValueError as error:
+        raise WorkdirError(
+            f"workdir: {path / 'config.json'} is damaged ({error}). Choose another workdir, or "
+            "restore that file to resume the run"
+        ) from error
+    if stored is None:
+        # A run that was killed when it began leaves no more than a hidden temporary file.
+        names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
+        if names:
+            raise WorkdirError(
+                f"workdir: {path} holds {', '.join(names[:3])}{', ...' * (len(names) > 3)} but no "
+                "config.json, so it is not the directory of a run; choose a new or empty one"
+            )
+        return
+    # Tuples become lists, as they will be read back.
+    lines = differences(stored, json.loads(json.dumps(config)), free)
+    if lines:
+        raise ContradictionError(
+            f"workdir: {path} belongs to a run with other settings:\n  "
+            + "\n  ".join(lines)
+            + "\nChoose another workdir, or the settings it was made with to resume that run."
+        )
 
 
 def differences(

@@ -189,10 +189,12 @@ class DiscreteCell(nnx.Module):
                 operation = self.operations[e]
                 if target != j or isinstance(operation, operations.Zero):
                     continue
-                here = None if key is None else jax.random.fold_in(key, e)
+                here, path = (
+                    (None, None) if key is None else jax.random.split(jax.random.fold_in(key, e))
+                )
                 y = operation(nodes[i], use_running_average=use_running_average, key=here)
                 if drop is not None and not isinstance(operation, operations.Identity):
-                    y = drop_path(y, drop, jax.random.fold_in(here, 1))
+                    y = drop_path(y, drop, path)
                 total = total + y
             if isinstance(total, float):
                 total = jnp.zeros_like(nodes[0][:, :: self.stride, :: self.stride])

@@ -14,11 +14,10 @@ from flax import nnx
 from dnas import discretize
 from dnas.genotype import Genotype
 from dnas.nn import cell as cells
-from dnas.nn import operations
 from dnas.nn.initial import initialise
 from dnas.space import Decision, Task
 from dnas.spaces import darts_networks, published, robust_darts
-from dnas.spaces.validation import check_choices, check_positive
+from dnas.spaces.validation import check_candidates, check_choices, check_positive
 
 OPERATIONS = (
     "none",
@@ -79,9 +78,7 @@ class DARTS:
                     f"{self.nodes} nodes has {len(self.rows)}"
                 )
             for row, edge in zip(self.rows, candidates, strict=True):
-                operations.require(edge)
-                if not set(edge) - {"none"}:
-                    raise ValueError(f"edge {row!r} of {part} has no candidate beside 'none'")
+                check_candidates(f"edge {row!r} of {part}", edge)
 
     @classmethod
     def subset(cls, name: str, **fields) -> "DARTS":

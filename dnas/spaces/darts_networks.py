@@ -188,12 +188,21 @@ class Stem(nnx.Module):
 
 
 class AuxiliaryHead(nnx.Module):
-    """A second classifier, on the output of the second reduction cell, for training only."""
+    """A second classifier, on the output of the second reduction cell, for training only.
 
-    def __init__(self, channels: int, classes: int, *, norm: NormMaker):
+    Args:
+      channels: channels of that output.
+      classes: number of classes.
+      norm: makes batch normalisations.
+      last_norm: whether there is one behind the second convolution; the published networks
+        have it for CIFAR, not for ImageNet.
+    """
+
+    def __init__(self, channels: int, classes: int, *, norm: NormMaker, last_norm: bool):
         self.first = Conv(channels, 128, 1)
+        self.first_norm = norm(128)
         self.second = Conv(128, 768, 2, padding=0)
-        self.norms = nnx.List([norm(128), norm(768)])
+        self.last_norm = norm(768) if last_norm else None
         self.classifier = Linear(768, classes)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -209,9 +218,11 @@ class AuxiliaryHead(nnx.Module):
             # A 5x5 mean at both ends: stride 3 of 8 pixels, or 2 of 7, as published.
             ends = [jnp.take(x, jnp.arange(5) + s, axis) for s in (0, x.shape[axis] - 5)]
             x = jnp.concatenate([e.mean(axis, keepdims=True) for e in ends], axis)
-        x = jax.nn.relu(self.norms[0](self.first(x), use_running_average=False))
-        x = jax.nn.relu(self.norms[1](self.second(x), use_running_average=False))
-        return self.classifier(x[:, 0, 0])
+        x = jax.nn.relu(self.first_norm(self.first(x), use_running_average=False))
+        x = self.second(x)
+        if self.last_norm is not None:
+            x = self.last_norm(x, use_running_average=False)
+        return self.classifier(jax.nn.relu(x)[:, 0, 0])
 
 
 class Skeleton(nnx.Module):
@@ -322,7 +333,12 @@ class Network(Skeleton):
         super().__init__(space, task, make_graph, running, running(rngs), remat=False, rngs=rngs)
         reductions = [run for run in self.plan if run.reduction]
         self.auxiliary = (
-            AuxiliaryHead(space.nodes * reductions[-1].channels, task.classes, norm=running(rngs))
+            AuxiliaryHead(
+                space.nodes * reductions[-1].channels,
+                task.classes,
+                norm=running(rngs),
+                last_norm=space.stem == "cifar",
+            )
             if auxiliary
             else None
         )

@@ -16,14 +16,14 @@ from flax import nnx
 from dnas import discretize
 from dnas.genotype import Genotype
 from dnas.nn import cell as cells
-from dnas.nn import operations, pool
+from dnas.nn import pool
 from dnas.nn.initial import initialise
 from dnas.nn.layers import Conv, Linear, NormMaker, ReluConvNorm, batch_statistics, running
 from dnas.nn.mixed import FUSED
 from dnas.nn.stack import Stack
 from dnas.space import Decision, Mix, NetworkOutput, Task
 from dnas.spaces import published
-from dnas.spaces.validation import check_choices, check_positive
+from dnas.spaces.validation import check_candidates, check_choices, check_positive
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
@@ -52,7 +52,7 @@ class NASBench201:
         check_positive(self, "channels", "cells", "stages")
         if self.nodes < 2:
             raise ValueError(f"nodes={self.nodes}: a cell needs an input and one node at least")
-        operations.require(self.operations)
+        check_candidates("operations", self.operations)
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
@@ -90,8 +90,8 @@ class NASBench201:
         """Raises ValueError unless the genotype names one operation for every edge."""
         check_choices(genotype, self.name, ("cell",))
         rows, chosen = self.decisions["cell"].rows, genotype["cell"]
-        if tuple(chosen) != rows:
-            raise ValueError(f"expected the edges {rows} in this order, got {tuple(chosen)}")
+        if set(chosen) != set(rows):
+            raise ValueError(f"expected the edges {rows}, got {tuple(chosen)}")
         for row, option in chosen.items():
             if option not in self.operations:
                 raise ValueError(

@@ -2,15 +2,24 @@
 
 from typing import Any
 
+from dnas import checks
 from dnas.genotype import Genotype
+from dnas.nn import operations
 
 
 def check_positive(space: Any, *fields: str) -> None:
     """Raises ValueError unless these fields of a space are positive whole numbers."""
     for field in fields:
-        value = getattr(space, field)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{field}={value!r}: expected a whole number of at least 1")
+        checks.whole(field, getattr(space, field))
+
+
+def check_candidates(where: str, candidates: tuple[str, ...]) -> None:
+    """Raises ValueError unless a row has distinct, known candidates and one beside 'none'."""
+    operations.require(candidates)
+    if len(set(candidates)) < len(candidates):
+        raise ValueError(f"{where} has a candidate twice: {candidates}")
+    if not set(candidates) - {"none"}:
+        raise ValueError(f"{where} has no candidate beside 'none': {candidates}")
 
 
 def check_choices(genotype: Genotype, space: str, parts: tuple[str, ...]) -> None:

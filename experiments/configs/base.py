@@ -37,6 +37,7 @@ def make(space: str, **train) -> ConfigDict:
                 "nodes": config_dict.placeholder(int),
                 "stages": config_dict.placeholder(int),
                 "stem_multiplier": config_dict.placeholder(int),
+                "stem": config_dict.placeholder(str),
                 "subset": config_dict.placeholder(str),
             },
             "data": {

@@ -2,7 +2,9 @@
 
 Fewer channels, cells, images and epochs than published; alphas learn faster to make up for it.
 
-Expected: to be measured.
+Expected: 9 minutes on 2 CPU cores. Seeds 0, 1 and 2 find cells with 93.02, 91.09 and 92.32 % test
+accuracy on CIFAR-10 in the table: 92.14 +- 0.98 % (random architectures: mean 87.06 %, median
+90.75 %; optimum 94.37 %).
 """
 
 from ml_collections import ConfigDict

@@ -28,7 +28,8 @@ def test_every_config_is_complete_and_documented(name):
     build.make_preset(config)
     build.make_augment(config)
     build.make_recipe(config)
-    assert "Expected:" in importlib.import_module(f"experiments.configs.{name}").__doc__
+    text = importlib.import_module(f"experiments.configs.{name}").__doc__
+    assert "Expected:" in text and "to be measured" not in text
 
 
 def test_published_configs_are_the_published_search():
@@ -48,9 +49,9 @@ def test_space_keys_reach_the_space():
     # The file's `stages` is meant for the space that the file names; a given one is an error.
     given = {"space.name", "space.cells", "space.nodes"}
     assert build.make_space(config, given) == DARTS(channels=8, cells=3, nodes=2)
-    for given in (given | {"space.stages"}, set()):
+    for other in (given | {"space.stages"}, set()):
         with pytest.raises(ValueError, match=r"config\.space\.stages is not used by .* 'darts'"):
-            build.make_space(config, given)
+            build.make_space(config, other)
 
 
 def test_method_keys_reach_the_method():

@@ -38,6 +38,7 @@ def finish(process):
     ("arguments", "message"),
     [
         (["--config.sed=1"], "config.sed is unknown; did you mean 'seed'?"),
+        (["--config.foo=1"], "config.foo is unknown. See the config file for all keys."),
         (["--config.space.chanels=1"], "config.space.chanels is unknown; did you mean 'channels'?"),
         (["--config.search.epochs=many"], "--config.search.epochs=many: invalid literal"),
         (["--workdr=x"], "Unknown command line flag 'workdr'"),
@@ -52,6 +53,16 @@ def finish(process):
 def test_mistakes_are_named_in_a_line(arguments, message):
     code, _, err = finish(start(*arguments))
     assert code == 1 and message in err and "compiling" not in err
+
+
+def test_another_training_than_the_comparisons_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "compare").mkdir()
+    (tmp_path / "compare" / "config.json").write_text('{"train": {"epochs": 999}}')
+    (tmp_path / "config.json").write_text("{}")
+    code, out, err = finish(start("--config.train.epochs=2", f"--workdir={tmp_path}"))
+    assert code == 1 and out == ""
+    assert "compare belongs to a run" in err and "train.epochs: 999 there, 2 here" in err
+    assert (tmp_path / "config.json").read_text() == "{}"
 
 
 def test_help_begins_with_how_to_use_it():

@@ -87,3 +87,10 @@ def test_settings_of_the_search_are_refused():
     assert result.returncode == 1
     assert "error: config.space.channels has no effect here" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_help_shows_whole_commands_and_all_keys_of_the_space():
+    text = script("--help").stdout
+    assert "digits.py \\\n" in text
+    for key in ("space.name", ".nodes", ".stages", ".stem_multiplier", ".stem,", ".subset"):
+        assert key in text

@@ -77,8 +77,9 @@ def test_verdict_where_little_is_known(planted):
     assert lone.helped is None
     assert lone.verdict.startswith("Too little to say")
     assert planted([0.9, 0.9]).verdict.startswith("Nothing to say")
-    seeds = planted([0.90, 0.91], [0.80, 0.81])
-    assert seeds.helped is True
+    seeds = planted([0.90, 0.91], [0.80, 0.81])  # one may be a poor draw
+    assert seeds.helped is None
+    assert seeds.verdict.startswith("Too little to say with a single random architecture")
     assert "1 random architecture (" in seeds.verdict
     assert "One seed says nothing" in planted([0.9], [0.8], [0.7]).verdict
 

@@ -150,10 +150,19 @@ def test_a_finished_run_returns_at_once(tmp_path, whole):
     assert outcome.history == whole[0].history
 
 
-def test_ctrl_c_without_a_directory_stops_too():
-    feed = ToyFeed(9, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(loop.Stopped, match="nothing is saved"):
+@pytest.mark.parametrize("at", [9, EPOCHS * PER_EPOCH - 1])
+def test_ctrl_c_without_a_directory_stops_too_also_in_the_last_step(at):
+    feed = ToyFeed(at, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(loop.Stopped, match="nothing is saved") as caught:
         run(None, feed, chunk=1)
+    assert caught.value.step == at + 1
+
+
+def test_on_a_cpu_a_signal_waits_for_one_step_only(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert loop.default_chunk() == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert loop.default_chunk() == 32
 
 
 def test_runs_in_another_thread(whole):
@@ -174,7 +183,8 @@ def test_nan_names_the_step_and_the_last_good_checkpoint(tmp_path):
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
 
 
-def test_a_bad_state_is_not_saved_although_its_loss_was_finite(tmp_path):
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_bad_state_is_not_saved_although_its_loss_was_finite(tmp_path, saved):
     def step(state, batch):
         state, metrics = quadratic_step(state, batch)
         bad = jnp.where(state.step == 2 * PER_EPOCH, jnp.inf, 0.0)
@@ -182,24 +192,23 @@ def test_a_bad_state_is_not_saved_although_its_loss_was_finite(tmp_path):
 
     wrote = []
     with pytest.raises(loop.DivergedError, match=r"NaN or Inf in \.alphas after step 14") as caught:
-        run(tmp_path, advance=make_advance(step), on_epoch=lambda epoch, *_: wrote.append(epoch))
-    assert "checkpoints/7 (step 7)" in str(caught.value)
+        run(
+            tmp_path if saved else None,
+            advance=make_advance(step),
+            on_epoch=lambda epoch, *_: wrote.append(epoch),
+        )
+    assert ("checkpoints/7 (step 7)" if saved else "Nothing is saved") in str(caught.value)
     assert wrote == [1]
 
 
-def test_pictures_come_last_and_never_end_a_run(tmp_path):
-    order = []
-
-    def draw(epoch, state):
-        order.append(("draw", (tmp_path / "checkpoints" / str(epoch * PER_EPOCH)).is_dir()))
-        raise RuntimeError("no display")
+def test_result_files_come_before_the_checkpoint(tmp_path):
+    seen = []
 
     def on_epoch(epoch, state, means):
-        order.append(("files", (tmp_path / "checkpoints" / str(epoch * PER_EPOCH)).is_dir()))
+        seen.append((tmp_path / "checkpoints" / str(epoch * PER_EPOCH)).exists())
 
-    with pytest.warns(UserWarning, match="no pictures of epoch 1.*no display"):
-        run(tmp_path, epochs=1, on_epoch=on_epoch, draw=draw)
-    assert order == [("files", False), ("draw", True)]
+    run(tmp_path, epochs=1, on_epoch=on_epoch)
+    assert seen == [False] and (tmp_path / "checkpoints" / "7").is_dir()
 
 
 def child(folder, *options):

@@ -4,9 +4,11 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -18,8 +20,10 @@ from dnas import data as datasets
 from dnas import discretize
 from dnas.genotype import Genotype
 from dnas.jobs import loop, workdir
-from dnas.jobs.search import describe, search
+from dnas.jobs import search as job
+from dnas.jobs.search import check_table, describe, search
 from dnas.space import Decision
+from dnas.spaces.nas_bench_201 import NASBench201
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +156,12 @@ def test_a_directory_of_another_search_is_refused(whole):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": 0}, "epochs=0: expected a whole number of at least 1"),
+        ({"epochs": 1.5}, "epochs=1.5: expected a whole number of at least 1"),
+        ({"batch_size": True}, "batch_size=True: expected a whole number of at least 1"),
+        ({"train_limit": 0}, "train_limit=0: expected a whole number of at least 1"),
+        ({"seed": -1}, "seed=-1: expected a whole number of at least 0"),
+        ({"chunk": 0}, "chunk=0: expected a whole number of at least 1"),
         ({"batch_size": 21}, "batch_size=21: expected 1 to 20, half of 41 train images"),
         ({"batch_size": 4, "train_limit": 7}, "batch_size=4: expected 1 to 3"),
         ({"parallel": "tpu"}, "parallel='tpu'"),
@@ -180,6 +189,71 @@ def test_settings_hidden_in_functions_are_described():
         for t in (1.0, 1.0, 2.0)
     ]
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_the_data_is_part_of_a_given_config(tmp_path):
+    config = {"seed": 0, "data": {"name": "mine", "flip": False}}
+    run(tmp_path, config=config, epochs=1)
+    assert json.loads((tmp_path / "config.json").read_text())["data"]["flip"] is False
+    with pytest.raises(workdir.ContradictionError, match=r"train_images: 41 there, 33 here"):
+        search(ToySpace(), toy_data(33), ToyPreset(), workdir=tmp_path, config=config, epochs=1)
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_lost_alphas_are_nan_and_the_result_is_the_searchs(tmp_path, whole, kept):
+    shutil.copytree(whole.workdir, tmp_path / "run")
+    path = tmp_path / "run" / "alphas.npz"
+    path.unlink()
+    if kept:
+        np.savez(path, **{name: x[:kept] for name, x in whole.trajectory.items()})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = run(tmp_path / "run")
+    texts = [str(w.message) for w in caught]
+    assert any("alphas.npz lacks" in text for text in texts)
+    assert not any("no pictures" in text for text in texts)
+    assert result.genotype == whole.genotype and result.report == whole.report
+    assert result.alphas["cell"].tobytes() == whole.alphas["cell"].tobytes()
+    for name, array in whole.trajectory.items():
+        found, known = result.trajectory[name], max(kept, 1)
+        assert found.shape == array.shape and np.isnan(found[known:3]).all()
+        np.testing.assert_array_equal(found[[0, 3]], array[[0, 3]])
+
+
+class Table:
+    """Knows the accuracies of CIFAR-10, but maybe not all of them."""
+
+    datasets = ("cifar10",)
+
+    def __init__(self, *splits):
+        self.splits = splits
+
+    def number(self, genotype):
+        raise RuntimeError("looked up")
+
+    def accuracy(self, number, dataset, split="test"):
+        if split not in self.splits:
+            raise ValueError(f"no accuracy of split {split!r}")
+        return 90.0
+
+    def rank(self, number, dataset):
+        return 1
+
+
+def test_a_table_that_cannot_answer_is_refused_before_the_search():
+    space = NASBench201()
+    with pytest.raises(ValueError, match="no accuracy of split 'valid'"):
+        check_table(Table("test"), space, "digits")
+    check_table(Table("test", "valid"), space, "digits")
+    with pytest.raises(ValueError, match=r"table: it knows cells with the edges .*'toy'"):
+        check_table(Table("test", "valid"), ToySpace(), "digits")
+
+
+def test_the_report_is_written_before_the_table_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "check_table", lambda *_: None)
+    with pytest.raises(RuntimeError, match="looked up"):
+        run(tmp_path, epochs=1, table=Table())
+    assert "cell" in json.loads((tmp_path / "report.json").read_text())["report"]
 
 
 def test_killed_between_two_epochs_it_ends_as_the_uninterrupted_search(tmp_path, whole):
@@ -231,7 +305,7 @@ def two_devices(folder):
     resumed = run(folder, parallel="pmap")
     assert resumed.history == whole.history
     assert resumed.alphas["cell"].tobytes() == whole.alphas["cell"].tobytes()
-    with pytest.raises(workdir.ContradictionError, match=r'parallel\.method: "pmap" there, "none"'):
+    with pytest.raises(workdir.ContradictionError, match=r'parallel\.kind: "pmap" there, "none"'):
         run(folder)
     with pytest.raises(ValueError, match="batch_size=3 does not divide among 2 devices"):
         run(parallel="pmap", batch_size=3)

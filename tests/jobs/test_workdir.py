@@ -42,8 +42,22 @@ def test_places_that_cannot_be_a_workdir_are_refused(tmp_path):
     with pytest.raises(ValueError, match="is a file"):
         workdir.open_workdir(tmp_path / "file", CONFIG)
     (tmp_path / "other" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"no config\.json"):
+    with pytest.raises(workdir.WorkdirError, match=r"other holds checkpoints but no config\.json"):
         workdir.open_workdir(tmp_path / "other", CONFIG)
+    assert [p.name for p in (tmp_path / "other").iterdir()] == ["checkpoints"]
+
+
+def test_a_run_killed_while_it_wrote_its_first_file_starts_again(tmp_path):
+    (tmp_path / ".config.json.7.tmp").write_text("{")
+    assert workdir.open_workdir(tmp_path, CONFIG).read_json("config.json")["seed"] == 0
+
+
+@pytest.mark.parametrize("text", [b'{"seed": 0,', b"[1, 2]", b"\xff\xfe\x00"])
+def test_a_damaged_config_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text)
+    with pytest.raises(workdir.WorkdirError, match=r"config\.json is damaged .* Choose another"):
+        workdir.open_workdir(tmp_path, CONFIG)
+    assert (tmp_path / "config.json").read_bytes() == text
 
 
 def test_files_are_replaced_in_one_piece(tmp_path, monkeypatch):

@@ -36,6 +36,13 @@ def count(build):
             False,
             4_718_752,
         ),
+        # 4,718,752 and the published ImageNet head, whose second normalisation is left out.
+        (
+            {"channels": 48, "cells": 14, "stem": "imagenet"},
+            Task((224, 224, 3), 1000),
+            True,
+            4_718_752 + 768 * 128 + 2 * 128 + 4 * 128 * 768 + 768 * 1000 + 1000,
+        ),
     ],
 )
 def test_darts_v2_has_the_published_number_of_parameters(fields, task, auxiliary, expected):

@@ -77,6 +77,8 @@ def test_decisions_have_the_published_sizes():
         (lambda: spaces.DARTS(cells=0), "cells=0"),
         (lambda: spaces.DARTS(stem="mnist"), "stem='mnist'"),
         (lambda: spaces.DARTS(operations=("none",)), "beside 'none'"),
+        (lambda: spaces.NASBench201(operations=()), "beside 'none'"),
+        (lambda: spaces.NASBench201(operations=("none", "none", "skip_connect")), "twice"),
         (lambda: spaces.DARTS(normal=(("skip_connect",),)), "names candidates for 1 edges"),
         (lambda: spaces.DARTS.subset("s5"), "no subset 's5'"),
     ],

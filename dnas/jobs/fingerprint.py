@@ -1,0 +1,77 @@
+"""Settings as plain data, by which a directory recognises its run."""
+
+import dataclasses
+import functools
+import hashlib
+import types
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dnas import data as datasets
+from dnas import parallel as parallels
+
+
+def of_data(data: datasets.Dataset) -> dict[str, Any]:
+    """What tells the train split from another: the number of its images, and its labels."""
+    labels = np.ascontiguousarray(data.train.labels)
+    return {
+        "name": data.name,
+        "train_images": len(data.train),
+        "train_labels_checksum": zlib.crc32(labels.tobytes()),
+    }
+
+
+def of_devices(kind: str) -> dict[str, Any]:
+    """How steps are divided, ``'none'`` or ``'pmap'``, and among how many devices."""
+    return {"kind": kind, "devices": parallels.make(kind).devices}
+
+
+def plain(value: Any, depth: int = 6) -> Any:
+    """Settings as what JSON can hold.
+
+    A function is described by its name, a digest of its code, its defaults and the values it
+    closes over; what is nested deeper than `depth`, and any other object, by its type.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if depth == 0:
+        return type(value).__qualname__
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(item, depth - 1) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item, depth - 1) for item in value]
+    if isinstance(value, functools.partial):
+        parts = {"args": value.args, "keywords": value.keywords}
+        return {"partial": plain(value.func, depth - 1), **_nonempty(parts, depth)}
+    if isinstance(value, types.FunctionType):
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        parts = {
+            "defaults": value.__defaults__,
+            "keyword_defaults": value.__kwdefaults__,
+            "closure": {name: cell.cell_contents for name, cell in cells},
+        }
+        code = hashlib.sha256(_spell(value.__code__).encode()).hexdigest()[:16]
+        return {"function": value.__qualname__, "code": code, **_nonempty(parts, depth)}
+    return type(value).__qualname__
+
+
+def _nonempty(parts: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    # Containers of a function's parts are not levels of the settings.
+    return {name: plain(part, depth) for name, part in parts.items() if part}
+
+
+def _spell(value: Any) -> str:
+    """Code as text that is the same in every process: no addresses, files or orders of sets."""
+    if isinstance(value, types.CodeType):
+        parts = (value.co_code.hex(), value.co_names, value.co_consts)
+        return f"code({', '.join(map(_spell, parts))})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_spell, value))})"
+    if isinstance(value, frozenset):
+        return f"{{{', '.join(sorted(map(_spell, value)))}}}"
+    return repr(value)
