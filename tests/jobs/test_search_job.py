@@ -1,6 +1,7 @@
 """The search job, with a toy supernet. Run as a script, this file is the process to be killed."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ import pytest
 
 from dnas import data as datasets
 from dnas import discretize
+from dnas.data.feeds import DeviceFeed
 from dnas.genotype import Genotype
 from dnas.jobs import loop, workdir
 from dnas.jobs import search as job
@@ -133,6 +135,15 @@ def test_without_a_directory_it_is_the_same_search_and_writes_nothing(whole, tmp
     assert result.workdir is None and result.genotype == whole.genotype
     assert result.alphas["cell"].tobytes() == whole.alphas["cell"].tobytes()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_streamed_images_give_the_same_search(whole, monkeypatch):
+    assert isinstance(datasets.make_feed([toy_data().train], 4, jax.random.key(0)), DeviceFeed)
+    streaming = functools.partial(datasets.make_feed, device_budget=0)
+    monkeypatch.setattr(datasets, "make_feed", streaming)
+    result = run()
+    for name, array in whole.trajectory.items():
+        np.testing.assert_array_equal(array, result.trajectory[name])
 
 
 def test_another_seed_is_another_search(whole):
