@@ -68,6 +68,9 @@ class BatchStatisticsNorm(nnx.Module):
 class RunningNorm(nnx.BatchNorm):
     """The batch normalisation of discrete networks, with PyTorch's momentum and epsilon.
 
+    The running variance is Flax's, biased, where PyTorch's is the unbiased one: with the
+    thousands of values a channel that networks normalise over, a difference below 0.1 %.
+
     Args:
       channels: number of channels.
       rngs: unused; Flax asks for it.

@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import reference
 from flax import nnx
@@ -78,6 +79,11 @@ def test_odd_shapes_and_small_spaces_work(space, shape):
         lambda p, x: nnx.merge(graph, p)(x, mix), params, jnp.zeros((2, *shape))
     )
     assert logits.shape == (2, 2)
+    genotype = space.sample(np.random.default_rng(0))
+    network = nnx.eval_shape(lambda: space.network(genotype, task, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(network)
+    output = jax.eval_shape(lambda s, x: nnx.merge(graph, s)(x), state, jnp.zeros((2, *shape)))
+    assert output.logits.shape == (2, 2)
 
 
 def test_noise_needs_a_key_and_uses_it():
