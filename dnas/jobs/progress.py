@@ -1,5 +1,7 @@
 """The progress of a run: a bar in a terminal or notebook, lines in a log file."""
 
+import importlib.util
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -50,13 +52,12 @@ class Progress:
 
     def compiling(self) -> None:
         """Says that the first dispatch compiles."""
-        self._say(f"{self._title}: compiling", postfix="compiling")
+        self._say(f"{self._title}: compiling")
 
     def compiled(self) -> None:
         """Starts the clock: what came before is not part of the speed."""
         self._since = (self._clock(), self._steps)
-        if self._bar is not None:
-            self._bar.set_postfix_str("running")
+        self._say(f"{self._title}: running", bar_only=True)
 
     def update(self, epoch: int, steps: int, means: Mapping[str, float]) -> None:
         """Shows where the run is.
@@ -72,10 +73,10 @@ class Progress:
         advanced, self._steps = steps - self._steps, steps
         text = " ".join(filter(None, (describe(means), self._speed())))
         if self._bar is not None:
-            self._bar.set_description_str(f"{self._title}: epoch {epoch}/{self._epochs}")
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(advanced)
-            if last:
+            where = f"{self._title}: epoch {epoch}/{self._epochs}"
+            self._bar.set_description_str(f"{where} {text}", refresh=False)
+            self._bar.update(advanced)  # draws at most a few times a second
+            if steps == self._total:
                 self._bar.refresh()
         elif steps == self._total or self._clock() - self._last_line >= (
             _SECONDS_BETWEEN_EPOCHS if last else _SECONDS_BETWEEN_LINES
@@ -88,10 +89,10 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def _say(self, line: str, postfix: str | None = None) -> None:
+    def _say(self, line: str, bar_only: bool = False) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(postfix or line)
-        elif self._show:
+            self._bar.set_description_str(line)
+        elif self._show and not bar_only:
             self._last_line = self._clock()
             print(line, file=self._stream, flush=True)
 
@@ -128,10 +129,15 @@ def _bar(title: str, total: int, start: int, stream: TextIO) -> Any:
     notebook = "ipykernel" in sys.modules
     if not notebook and not stream.isatty():
         return None
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        return None
-    style = "{desc} {percentage:3.0f}%|{bar}| {postfix}"
-    options = {} if notebook else {"file": stream, "dynamic_ncols": True}
-    return tqdm(total=total, initial=start, desc=title, bar_format=style, **options)
+    if notebook and importlib.util.find_spec("ipywidgets"):
+        from tqdm.notebook import tqdm
+
+        return tqdm(total=total, initial=start, desc=title, bar_format="{bar} {desc}")
+    from tqdm import tqdm
+
+    style = "{percentage:3.0f}%|{bar:20}| {desc}"
+    # Some terminals say that they have no columns or lines; tqdm would then show nothing.
+    terminal = shutil.get_terminal_size((0, 0))
+    sized = terminal.columns and terminal.lines
+    size = {"dynamic_ncols": True} if sized else {"ncols": terminal.columns or 120, "nrows": 24}
+    return tqdm(total=total, initial=start, desc=title, bar_format=style, file=stream, **size)

@@ -73,10 +73,10 @@ def new_figure(width: float, height: float) -> "Figure":
       ImportError: Matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from dnas.viz.picture import Picture
     except ImportError as error:
         raise ImportError("pictures need Matplotlib: pip install 'dnas[viz]'") from error
-    return Figure(figsize=(width, height), facecolor="white")
+    return Picture(figsize=(width, height), facecolor="white")
 
 
 def save(figure: "Figure", path: str | pathlib.Path, dpi: int = 200) -> None:

@@ -173,5 +173,11 @@ def test_save_writes_the_format_of_the_ending(tmp_path):
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "dnas.viz.picture", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'dnas\[viz\]'"):
         viz.draw_genotype(parse_nas_bench_201("|a~0|"))
+
+
+def test_notebooks_show_pictures():
+    picture = viz.draw_genotype(Genotype.create("x", {"cell": {"0->1": "skip_connect"}}))
+    assert picture._repr_png_().startswith(b"\x89PNG")
