@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -116,6 +117,7 @@ def bilevel(
 
         def loss(params, alphas):
             mix = relaxation.sample(mix_key, alphas, step)
+            chex.assert_trees_all_equal_shapes_and_dtypes(mix, alphas)  # a user's may err
             logits = merge(graph, params)(images, mix, key=network_key)
             error = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
             accuracy = (logits.argmax(-1) == labels).mean(dtype=jnp.float32)

@@ -189,7 +189,7 @@ def _report_row(row: Row) -> dict[str, Any]:
 def summary(report: Mapping[str, Mapping[str, Any]]) -> str:
     """Writes what `report` found, one line for each table."""
     return "\n".join(
-        f"{name}: relative entropy {table['relative_entropy']:.2f},"
+        f"{name}: relative entropy {table['relative_entropy']:.2f} (1: nothing preferred),"
         f" margin {table['margin']:.3f}, strongest option is skip_connect in"
         f" {table['shares']['skip_connect']:.0%} and none in {table['shares']['none']:.0%}"
         f" of {len(table['rows'])} rows"

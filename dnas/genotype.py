@@ -72,7 +72,7 @@ class Genotype:
             raise ValueError(f"a genotype must be JSON, got {text[:60]!r}: {error}") from error
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, dict) else type(data).__name__
-            raise ValueError(f"expected a genotype of schema {SCHEMA}, got {found!r}")
+            raise ValueError(f"expected a genotype of schema {SCHEMA}, got {found!r}: is it one?")
         space, choices = data.get("space"), data.get("choices")
         if not isinstance(space, str):
             raise ValueError(f"a genotype's 'space' must be a name, got {space!r}")

@@ -135,7 +135,8 @@ def _parse(argv: list[str]) -> list[str]:
         hint = f"; did you mean {hint[1]!r}?" if hint else "."
         fail(f"{', '.join(keys) or error} is unknown{hint} See the config file for all keys.")
     except (OSError, SyntaxError, TypeError, ValueError, KeyError) as error:
-        fail(" ".join(str(error).split()))
+        config = next((arg for arg in argv if re.match(r"--?config=", arg)), "")
+        fail(" ".join(f"{config}: {error}".split()))
 
 
 def _run(prepare: Callable, run: Callable, settings: Settings) -> None:
@@ -149,7 +150,12 @@ def _run(prepare: Callable, run: Callable, settings: Settings) -> None:
         run(settings, job)
     except loop.Stopped as stopped:
         print(stopped, file=sys.stderr, flush=True)
-    except (checkpoints.CheckpointError, loop.DivergedError, workdir.WorkdirError) as error:
+    except (
+        checkpoints.CheckpointError,
+        loop.DivergedError,
+        workdir.WorkdirError,
+        OSError,  # a folder that cannot be written, a full disk
+    ) as error:
         fail(str(error))
 
 

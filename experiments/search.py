@@ -3,7 +3,7 @@ r"""Searches an architecture, and says how good it is.
     python -m experiments.search --config=experiments/configs/digits.py --workdir=runs/digits
 
 Without --config it runs the embedded digits (under two minutes on two cores). The same command
-again resumes where it stopped: SIGTERM and Ctrl-C save first.
+again resumes where it stopped: SIGTERM and Ctrl-C save first, and exit with 0.
 
 Examples:
     # another seed, a smaller network, fewer epochs
@@ -147,9 +147,9 @@ def _check_training(settings: flags.Settings, job: Job) -> None:
             seeds=job.train.seeds,
             rng_seed=settings.config.seed,
         )
-        # Which architecture is found is not known yet.
+        # Which architecture is found is not known yet; the search itself checks the seed.
         folder = pathlib.Path(settings.workdir) / COMPARISON
-        workdir.check_workdir(folder, config, (*compare.FREE, "genotype"))
+        workdir.check_workdir(folder, config, (*compare.FREE, "genotype", "rng_seed"))
 
 
 def run(settings: flags.Settings, job: Job) -> None:

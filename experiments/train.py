@@ -96,7 +96,9 @@ def read_genotype(space: Any, given: str | None) -> Any:
         genotype = Genotype.from_json(text) if text.startswith("{") else space.parse(text)
         space.validate(genotype)
     except ValueError as error:
-        raise ValueError(f"--genotype: {error}") from error
+        raise ValueError(
+            f"--genotype, read as one of config.space.name={space.name!r}: {error}"
+        ) from error
     return genotype
 
 

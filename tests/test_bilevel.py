@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
-from dnas import bilevel, presets, spaces
+from dnas import bilevel, presets, relax, spaces
 from dnas.space import Task
 
 SPACE, TASK = spaces.NASBench201(channels=2, cells=1, stages=1, nodes=3), Task((6, 6, 1), 3)
@@ -68,6 +68,16 @@ def test_two_steps_by_hand():
     chex.assert_trees_all_close(state.params, w, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(state.alphas["cell"], a, rtol=1e-4, atol=1e-7)
     assert int(state.step) == 2 and int(start.step) == 0
+
+
+def test_a_relaxation_of_the_wrong_shape_is_refused():
+    wrong = relax.Relaxation(lambda key, alphas, step: {"cell": alphas["cell"][:, :1]})
+    search = presets.darts(relaxation=lambda steps: wrong).build(
+        SPACE, TASK, steps_per_epoch=1, epochs=1, preprocess=plain
+    )
+    state = jax.eval_shape(search.init, jax.random.key(0))
+    with pytest.raises(AssertionError, match="shape"):
+        jax.eval_shape(search.step, state, batch(0), batch(1))
 
 
 def test_published_defaults():

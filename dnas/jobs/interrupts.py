@@ -8,8 +8,9 @@ from types import FrameType
 class Interrupts:
     """Notes SIGTERM and the first Ctrl-C instead of dying of them; a context manager.
 
-    The second Ctrl-C raises KeyboardInterrupt as usual. Handlers are put back at the end, and
-    installed in the main thread only: elsewhere Python does not allow it, and nothing is noted.
+    The second signal raises KeyboardInterrupt. Python heeds none while XLA compiles. Handlers are
+    put back at the end, and installed in the main thread only: elsewhere Python does not allow
+    it, and nothing is noted.
 
     Attributes:
       received: name of the signal that came, or None.
@@ -32,6 +33,6 @@ class Interrupts:
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
+        if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name

@@ -57,11 +57,11 @@ class SearchResult:
     """
 
     genotype: Genotype
-    alphas: dict[str, np.ndarray]
-    mix: dict[str, np.ndarray]
-    history: list[dict[str, float]]
-    trajectory: dict[str, np.ndarray]
-    report: dict[str, Any]
+    alphas: dict[str, np.ndarray] = dataclasses.field(repr=False)
+    mix: dict[str, np.ndarray] = dataclasses.field(repr=False)
+    history: list[dict[str, float]] = dataclasses.field(repr=False)
+    trajectory: dict[str, np.ndarray] = dataclasses.field(repr=False)
+    report: dict[str, Any] = dataclasses.field(repr=False)
     warning: str | None = None
     benchmark: dict[str, float] | None = None
     workdir: pathlib.Path | None = None

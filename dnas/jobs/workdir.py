@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+_SHOWN = 12  # differing settings in a message
+
 
 class WorkdirError(ValueError):
     """A place cannot be the working directory of this run."""
@@ -220,9 +222,10 @@ def check_workdir(
     # Tuples become lists, as they will be read back.
     lines = differences(stored, json.loads(json.dumps(config)), free)
     if lines:
+        more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         raise ContradictionError(
             f"workdir: {path} belongs to a run with other settings:\n  "
-            + "\n  ".join(lines)
+            + "\n  ".join([*lines[:_SHOWN], *more])
             + "\nChoose another workdir, or the settings it was made with to resume that run."
         )
 
