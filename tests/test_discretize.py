@@ -144,7 +144,8 @@ def test_report_of_decided_open_and_single_rows():
     assert found["kernel"]["rows"]["k"]["margin"] == 1.0
     assert json.loads(json.dumps(found)) == found
     assert found["cell"]["relative_entropy"] == pytest.approx((1 + entropy / math.log(4)) / 3)
-    assert "cell: relative entropy 0.60, margin 0.467" in discretize.summary(found)
+    text = discretize.summary(found)
+    assert "cell: relative entropy 0.60 (1: nothing preferred), margin 0.467" in text
 
 
 def test_report_refuses_logits_and_missing_tables():

@@ -41,8 +41,8 @@ def test_genotype_from_text_and_files(tmp_path):
     [
         (None, "--genotype is missing"),
         ("nowhere/genotype.json", "nowhere/genotype.json: there is no such file"),
-        (TEXT.replace("none~0", "conv_9x9~0"), "--genotype: .*conv_9x9"),
-        ("Genotype(normal=[], reduce=[])", "--genotype: "),
+        (TEXT.replace("none~0", "conv_9x9~0"), "--genotype, read .*conv_9x9"),
+        ("Genotype(normal=[], reduce=[])", "--genotype, read "),
     ],
 )
 def test_genotypes_that_are_none(given, message):
