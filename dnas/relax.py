@@ -37,9 +37,8 @@ def gumbel_softmax(temperature: optax.ScalarOrSchedule = 1.0, hard: bool = True)
     """Samples from the Gumbel-softmax distribution (Jang et al., 2017; Maddison et al., 2017).
 
     ``softmax((log_softmax(alphas) + gumbel) / temperature)`` in every row, as in SNAS (Xie et al.,
-    2019, equation 4). With `hard` the forward pass takes the one-hot argmax and the backward
-    pass the gradient of the soft sample (straight-through), as in GDAS (Dong and Yang, 2019,
-    equations 3 and 5).
+    2019). With `hard` the forward pass takes the one-hot argmax and the backward pass the gradient
+    of the soft sample (straight-through), as in GDAS (Dong and Yang, 2019).
 
     Args:
       temperature: a positive number, or a schedule of the search's step.

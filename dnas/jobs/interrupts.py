@@ -8,7 +8,8 @@ from types import FrameType
 class Interrupts:
     """Notes SIGTERM and the first Ctrl-C instead of dying of them; a context manager.
 
-    The second signal raises KeyboardInterrupt. Python heeds none while XLA compiles. Handlers are
+    The second Ctrl-C raises KeyboardInterrupt as usual; a second SIGTERM changes nothing, since
+    schedulers and `make` send it twice. Python heeds no signal while XLA compiles. Handlers are
     put back at the end, and installed in the main thread only: elsewhere Python does not allow
     it, and nothing is noted.
 
@@ -33,6 +34,6 @@ class Interrupts:
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name

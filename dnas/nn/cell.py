@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dnas import edges as edge_names
 from dnas.nn import operations
 from dnas.nn.layers import NormMaker, drop_path
 from dnas.nn.mixed import FusedMaker, MixedEdges, users
@@ -23,7 +24,7 @@ def edges(inputs: int, nodes: int) -> tuple[tuple[int, int], ...]:
 
 def rows(inputs: int, nodes: int) -> tuple[str, ...]:
     """The names of those edges: ``('0->1', ...)``."""
-    return tuple(f"{i}->{j}" for i, j in edges(inputs, nodes))
+    return tuple(edge_names.name(i, j) for i, j in edges(inputs, nodes))
 
 
 # For each node that edges leave, and each operation, the mixing weights on its edges that have it.
@@ -44,7 +45,7 @@ def by_source(
     places = {row: (t, r) for t, (rows, _, _) in enumerate(tables) for r, row in enumerate(rows)}
     sorted_weights = []
     for source in range(inputs + nodes - 1):
-        mine = [places[f"{i}->{j}"] for i, j in edges(inputs, nodes) if i == source]
+        mine = [places[edge_names.name(i, j)] for i, j in edges(inputs, nodes) if i == source]
         blocks = [
             (tables[t][1], tables[t][2][jnp.array([r for _, r in group])])
             for t, group in itertools.groupby(mine, key=lambda place: place[0])
@@ -156,7 +157,7 @@ class DiscreteCell(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.inputs, self.nodes = inputs, nodes
-        self.edges = tuple(tuple(map(int, row.split("->"))) for row in choices)
+        self.edges = tuple(edge_names.ends(row) for row in choices)
         self.stride = stride
         self.operations = nnx.List(
             operations.make(name, channels, stride if i < inputs else 1, norm=norm, rngs=rngs)

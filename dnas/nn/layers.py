@@ -61,8 +61,8 @@ class SeparableConv(nnx.Module):
     """A depthwise and then a pointwise convolution, computed as one.
 
     Nothing stands between the two, so they are one dense convolution whose kernel is their
-    product, ``depthwise[i, j, c] * pointwise[c, o]``. On XLA:CPU the dense one takes 1.7 ms
-    where the depthwise one alone takes 34 (batch 64, 32x32, 16 channels); matrix units like
+    product, ``depthwise[i, j, c] * pointwise[c, o]``. On XLA:CPU the dense one takes 1.5 ms
+    where the depthwise one alone takes 21 (batch 64, 32x32, 16 channels); matrix units like
     it, too. Parameters are those of the two.
     """
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from dnas import discretize
+from dnas import discretize, edges
 from dnas.genotype import Genotype
 from dnas.nn import cell as cells
 from dnas.nn.initial import initialise
@@ -148,12 +148,12 @@ class DARTS:
         """Every node keeps its two strongest incoming edges; 'none' does not count."""
         choices = {}
         for part in PARTS:
-            edges = [
+            choosable = [
                 row
                 for rows, options, weights in self.tables(mix, part)
                 for row in discretize.rows(weights, Decision(rows, options))
             ]
-            choices[part] = discretize.top_edges_of(edges, KEEP)
+            choices[part] = discretize.top_edges_of(choosable, KEEP)
         return Genotype.create(self.name, choices)
 
     def sample(self, rng: np.random.Generator) -> Genotype:
@@ -164,7 +164,7 @@ class DARTS:
             choices[part] = {}
             for j in range(2, 2 + self.nodes):
                 for i in sorted(rng.choice(j, KEEP, replace=False)):
-                    row = f"{i}->{j}"
+                    row = edges.name(i, j)
                     choices[part][row] = str(rng.choice([o for o in options[row] if o != "none"]))
         return Genotype.create(self.name, choices)
 
@@ -182,7 +182,7 @@ class DARTS:
                         f"edge {row!r} of {part} has the operation {option!r}; "
                         f"expected one of {allowed}"
                     )
-            targets = [int(row.split("->")[1]) for row in genotype[part]]
+            targets = [edges.ends(row)[1] for row in genotype[part]]
             for j in range(2, 2 + self.nodes):
                 if targets.count(j) != KEEP:
                     raise ValueError(

@@ -6,7 +6,7 @@ prepared (``--config.data.data_dir``), and ``--config.table`` says how good the 
 
 Expected: 50 epochs of 390 steps; a step takes 2.8 s on 2 CPU cores, so 15 hours there. Not yet run
 to its end. Published for this setting: first-order DARTS drifts to skip connections, 54.30 % test
-accuracy on CIFAR-10 (Dong and Yang, 2020, table 5).
+accuracy on CIFAR-10 (Dong and Yang, 2020).
 """
 
 from ml_collections import ConfigDict
