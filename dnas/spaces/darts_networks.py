@@ -21,7 +21,7 @@ from dnas.nn.layers import (
     running,
     subsample_pair,
 )
-from dnas.nn.mixed import FUSED, NORMALISED_POOLS
+from dnas.nn.fused import FUSED, NORMALISED_POOLS
 from dnas.nn.stack import Stack
 from dnas.space import Mix, NetworkOutput, Task
 

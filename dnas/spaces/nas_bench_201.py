@@ -19,7 +19,7 @@ from dnas.nn import cell as cells
 from dnas.nn import pool
 from dnas.nn.initial import initialise
 from dnas.nn.layers import Conv, Linear, NormMaker, ReluConvNorm, batch_statistics, running
-from dnas.nn.mixed import FUSED
+from dnas.nn.fused import FUSED
 from dnas.nn.stack import Stack
 from dnas.space import Decision, Mix, NetworkOutput, Task
 from dnas.spaces import published

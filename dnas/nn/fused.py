@@ -1,0 +1,151 @@
+"""Fused forms of operations: one computation for all edges that leave a node.
+
+One ReLU, one pooling and one convolution with (edges x channels) outputs serve all edges.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dnas.nn import pool
+from dnas.nn.conv import conv
+from dnas.nn.initial import weight
+from dnas.nn.layers import subsample_pair
+from dnas.nn.norm import batch_norm
+
+# Called as make(channels, edges, stride); the module it returns maps
+# [batch, height, width, channels] to [batch, height, width, edges, channels].
+FusedMaker = Callable[..., nnx.Module]
+
+
+class Shared(nnx.Module):
+    """An operation without weights: its one result serves every edge."""
+
+    def __init__(self, function: Callable[[jax.Array], jax.Array]):
+        self.function = function
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `x`; the axis of edges has length one."""
+        return self.function(x)[..., None, :]
+
+
+class FusedConv(nnx.Module):
+    """ReLU, convolution, batch normalisation of all edges."""
+
+    def __init__(self, channels: int, edges: int, stride: int, *, kernel: int):
+        shape = (kernel, kernel, channels, edges, channels)
+        self.kernel = weight(shape, kernel**2 * channels)
+        self.stride = stride
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `x`."""
+        kernel = self.kernel[...]
+        y = conv(jax.nn.relu(x), kernel.reshape(*kernel.shape[:3], -1), stride=self.stride)
+        return batch_norm(y.reshape(*y.shape[:3], *kernel.shape[3:]))
+
+
+class FusedReduction(nnx.Module):
+    """Factorized reductions of all edges."""
+
+    def __init__(self, channels: int, edges: int):
+        if channels % 2:
+            raise ValueError(
+                f"a factorized reduction needs an even number of channels, got {channels}"
+            )
+        self.kernels = weight((2, channels, edges, channels // 2), channels)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `x`."""
+        halves = jnp.split(subsample_pair(jax.nn.relu(x)), 2, -1)
+        kernels = self.kernels[...].astype(x.dtype)
+        pairs = zip(halves, kernels, strict=True)
+        return batch_norm(
+            jnp.concatenate([jnp.einsum("bhwc,ceo->bhweo", h, k) for h, k in pairs], -1)
+        )
+
+
+class FusedSeparable(nnx.Module):
+    """Separable convolutions of all edges; the second, where there is one, edge by edge."""
+
+    def __init__(
+        self,
+        channels: int,
+        edges: int,
+        stride: int,
+        *,
+        kernel: int,
+        repeats: int,
+        dilation: int = 1,
+    ):
+        depthwise, pointwise = (kernel, kernel, channels, edges), (channels, edges, channels)
+        self.depthwise = nnx.List(weight(depthwise, kernel**2) for _ in range(repeats))
+        self.pointwise = nnx.List(weight(pointwise, channels) for _ in range(repeats))
+        self.stride, self.dilation = stride, dilation
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `x`."""
+        # As in SeparableConv, the product of the two kernels is one dense kernel.
+        kernels = [
+            depthwise[...][..., None] * pointwise[...]
+            for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True)
+        ]
+        first, *others = kernels
+        y = conv(
+            jax.nn.relu(x),
+            first.reshape(*first.shape[:3], -1),
+            stride=self.stride,
+            dilation=self.dilation,
+        )
+        y = batch_norm(y.reshape(*y.shape[:3], *first.shape[3:]))
+        for kernel in others:
+            y = jax.nn.relu(y)
+            edges = [
+                conv(y[..., e, :], kernel[..., e, :], dilation=self.dilation)
+                for e in range(y.shape[-2])
+            ]
+            y = batch_norm(jnp.stack(edges, -2))
+        return y
+
+
+def _shared(function: Callable) -> FusedMaker:
+    def make(channels, edges, stride):
+        del channels, edges
+        return Shared(functools.partial(function, stride=stride))
+
+    return make
+
+
+def _skip(channels: int, edges: int, stride: int) -> nnx.Module:
+    if stride == 1:
+        return Shared(lambda x: x)
+    return FusedReduction(channels, edges)
+
+
+def normalised(function: Callable) -> FusedMaker:
+    """A pooling with the batch normalisation that DARTS puts behind it in supernets."""
+
+    def pooled(x, stride):
+        return batch_norm(function(x, stride))
+
+    return _shared(pooled)
+
+
+FUSED: Mapping[str, FusedMaker] = {
+    "skip_connect": _skip,
+    "max_pool_3x3": _shared(pool.max_pool),
+    "avg_pool_3x3": _shared(pool.avg_pool),
+    "nor_conv_1x1": functools.partial(FusedConv, kernel=1),
+    "nor_conv_3x3": functools.partial(FusedConv, kernel=3),
+    "sep_conv_3x3": functools.partial(FusedSeparable, kernel=3, repeats=2),
+    "sep_conv_5x5": functools.partial(FusedSeparable, kernel=5, repeats=2),
+    "dil_conv_3x3": functools.partial(FusedSeparable, kernel=3, repeats=1, dilation=2),
+    "dil_conv_5x5": functools.partial(FusedSeparable, kernel=5, repeats=1, dilation=2),
+}
+
+NORMALISED_POOLS: Mapping[str, FusedMaker] = {
+    "max_pool_3x3": normalised(pool.max_pool),
+    "avg_pool_3x3": normalised(pool.avg_pool),
+}
