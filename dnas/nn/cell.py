@@ -13,8 +13,8 @@ from flax import nnx
 
 from dnas import edges as edge_names
 from dnas.nn import operations
-from dnas.nn.layers import NormMaker, drop_path
 from dnas.nn.fused import FusedMaker
+from dnas.nn.layers import NormMaker, drop_path
 from dnas.nn.mixed import MixedEdges, users
 
 

@@ -11,6 +11,7 @@ from dnas.genotype import Genotype
 from dnas.nn import cell as cells
 from dnas.nn import pool
 from dnas.nn.conv import conv
+from dnas.nn.fused import FUSED, NORMALISED_POOLS
 from dnas.nn.initial import weight
 from dnas.nn.layers import (
     Conv,
@@ -21,7 +22,6 @@ from dnas.nn.layers import (
     running,
     subsample_pair,
 )
-from dnas.nn.fused import FUSED, NORMALISED_POOLS
 from dnas.nn.stack import Stack
 from dnas.space import Mix, NetworkOutput, Task
 

@@ -17,9 +17,9 @@ from dnas import discretize
 from dnas.genotype import Genotype
 from dnas.nn import cell as cells
 from dnas.nn import pool
+from dnas.nn.fused import FUSED
 from dnas.nn.initial import initialise
 from dnas.nn.layers import Conv, Linear, NormMaker, ReluConvNorm, batch_statistics, running
-from dnas.nn.fused import FUSED
 from dnas.nn.stack import Stack
 from dnas.space import Decision, Mix, NetworkOutput, Task
 from dnas.spaces import published
