@@ -12,6 +12,7 @@ from flax import nnx
 
 from dnas.nn import pool
 from dnas.nn.conv import conv
+from dnas.nn.depthwise import separable
 from dnas.nn.initial import weight
 from dnas.nn.layers import subsample_pair
 from dnas.nn.norm import batch_norm
@@ -68,7 +69,7 @@ class FusedReduction(nnx.Module):
 
 
 class FusedSeparable(nnx.Module):
-    """Separable convolutions of all edges; the second, where there is one, edge by edge."""
+    """ReLU, separable convolution and batch normalisation of all edges, once or twice."""
 
     def __init__(
         self,
@@ -87,27 +88,17 @@ class FusedSeparable(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `x`."""
-        # As in SeparableConv, the product of the two kernels is one dense kernel.
-        kernels = [
-            depthwise[...][..., None] * pointwise[...]
-            for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True)
-        ]
-        first, *others = kernels
-        y = conv(
-            jax.nn.relu(x),
-            first.reshape(*first.shape[:3], -1),
-            stride=self.stride,
-            dilation=self.dilation,
-        )
-        y = batch_norm(y.reshape(*y.shape[:3], *first.shape[3:]))
-        for kernel in others:
-            y = jax.nn.relu(y)
-            edges = [
-                conv(y[..., e, :], kernel[..., e, :], dilation=self.dilation)
-                for e in range(y.shape[-2])
-            ]
-            y = batch_norm(jnp.stack(edges, -2))
-        return y
+        for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
+            x = batch_norm(
+                separable(
+                    jax.nn.relu(x),
+                    depthwise[...],
+                    pointwise[...],
+                    stride=self.stride if x.ndim == 4 else 1,
+                    dilation=self.dilation,
+                )
+            )
+        return x
 
 
 def _shared(function: Callable) -> FusedMaker:

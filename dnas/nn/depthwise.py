@@ -1,0 +1,134 @@
+"""Depthwise convolutions, and the separable ones that they begin."""
+
+import jax
+import jax.numpy as jnp
+from jax.interpreters import ad, batching
+
+from dnas.nn import native
+from dnas.nn.conv import conv, lax_conv
+from dnas.nn.primitives import broadcast, define, divide
+from dnas.nn.window import Pair, Window, centred
+
+
+def separable(
+    x: jax.Array,
+    depthwise: jax.Array,
+    pointwise: jax.Array,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+) -> jax.Array:
+    """Depthwise and then pointwise convolutions, for several edges at once.
+
+    Nothing stands between the two, so they are also one dense convolution whose kernel is their
+    product. That is what is computed where there is no native kernel: XLA:CPU takes 21 ms for a
+    depthwise 3x3 and 1.5 for the dense one (batch 64, 32x32, 16 channels), and matrix units
+    like it, too. The native kernels take 0.5 and 0.4 ms for the two.
+
+    Args:
+      x: images ``[batch, height, width, channels]``, which all edges share, or ``[batch, height,
+        width, edges, channels]``.
+      depthwise: ``[height, width, channels, edges]``.
+      pointwise: ``[channels, edges, channels_out]``.
+      stride: step between outputs, both ways.
+      dilation: step between taps, both ways.
+
+    Returns:
+      ``[batch, out_height, out_width, edges, channels_out]``.
+    """
+    settings = {"stride": stride, "dilation": dilation}
+    shared = x.ndim == 4
+    channels, edges, outputs = pointwise.shape
+    if native.ready() and jax.default_backend() == "cpu" and x.dtype == jnp.float32:
+        size = depthwise.shape[:2]
+        kernel = depthwise.swapaxes(2, 3).reshape(*size, -1)
+        images = x if shared else x.reshape(*x.shape[:3], -1)
+        window = centred(size, stride, dilation)
+        y = _depthwise_p.bind(images, kernel.astype(x.dtype), window=window)
+        y = conv(y, pointwise.reshape(1, 1, channels, -1), groups=edges)
+        return y.reshape(*y.shape[:3], edges, outputs)
+    kernel = depthwise[..., None] * pointwise
+    if shared:
+        y = conv(x, kernel.reshape(*kernel.shape[:3], -1), **settings)
+        return y.reshape(*y.shape[:3], edges, outputs)
+    each = [conv(x[..., e, :], kernel[..., e, :], **settings) for e in range(edges)]
+    return jnp.stack(each, -2)
+
+
+# The primitive: y[..., o] is the sum over taps of x[..., o mod channels] * kernel[tap, o]; outputs
+# are the channels, repeated.
+
+
+def _lax_depthwise(x, kernel, *, window: Window):
+    x = jnp.tile(x, kernel.shape[-1] // x.shape[-1])
+    return lax_conv(x, kernel[:, :, None], window=window, groups=kernel.shape[-1])
+
+
+def _lax_depthwise_kernel(x, ct, *, window: Window, size: Pair):
+    def product(kernel):
+        return _lax_depthwise(x, kernel, window=window)
+
+    shape = jax.ShapeDtypeStruct((*size, ct.shape[-1]), x.dtype)
+    return jax.linear_transpose(product, shape)(ct)[0]
+
+
+def _images(ct, kernel, shape: tuple[int, ...], window: Window):
+    window = window.for_images(shape[1:3], kernel.shape[:2], ct.shape[1:3])
+    y = _depthwise_p.bind(ct, jnp.flip(kernel, (0, 1)), window=window)
+    return divide(y, y.shape[-1] // shape[-1]).sum(-2)
+
+
+def _depthwise_images(ct, x, kernel, *, window):
+    return _images(ct, kernel, x.aval.shape, window)
+
+
+def _depthwise_kernel(ct, x, kernel, *, window):
+    return _kernel_p.bind(x, ct, window=window, size=kernel.aval.shape[:2])
+
+
+def _kernel_images(ct, x, y, *, window, size):
+    del size
+    return _images(y, ct, x.aval.shape, window)
+
+
+def _kernel_outputs(ct, x, y, *, window, size):
+    del y, size
+    return _depthwise_p.bind(x, ct, window=window)
+
+
+def _fold(x: jax.Array, repeats: int) -> jax.Array:
+    """``[n, ..., repeats * channels]`` as ``[..., repeats * n * channels]``."""
+    x = jnp.moveaxis(divide(x, repeats), 0, -2)
+    return x.reshape(*x.shape[:-3], -1)
+
+
+def _unfold(x: jax.Array, count: int, repeats: int) -> jax.Array:
+    """The inverse of `_fold`, with the batch in front."""
+    x = jnp.moveaxis(x.reshape(*x.shape[:-1], repeats, count, -1), -2, 0)
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def _batch_depthwise(args, dims, *, window):
+    if dims[1] is None:  # a batch of images joins theirs
+        x = jnp.moveaxis(args[0], dims[0], 0)
+        out = _depthwise_p.bind(x.reshape(-1, *x.shape[2:]), args[1], window=window)
+        return out.reshape(*x.shape[:2], *out.shape[1:]), 0
+    (x, kernel), count = broadcast(args, dims)
+    repeats = kernel.shape[-1] // x.shape[-1]
+    out = _depthwise_p.bind(_fold(x, 1), _fold(kernel, repeats), window=window)
+    return _unfold(out, count, repeats), 0
+
+
+def _batch_kernel(args, dims, **params):
+    (x, ct), count = broadcast(args, dims)
+    repeats = ct.shape[-1] // x.shape[-1]
+    out = _kernel_p.bind(_fold(x, 1), _fold(ct, repeats), **params)
+    return _unfold(out, count, repeats), 0
+
+
+_depthwise_p = define("dnas_depthwise", _lax_depthwise)
+_kernel_p = define("dnas_depthwise_kernel", _lax_depthwise_kernel)
+ad.defbilinear(_depthwise_p, _depthwise_images, _depthwise_kernel)
+ad.defbilinear(_kernel_p, _kernel_images, _kernel_outputs)
+batching.primitive_batchers[_depthwise_p] = _batch_depthwise
+batching.primitive_batchers[_kernel_p] = _batch_kernel
