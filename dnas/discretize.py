@@ -67,7 +67,12 @@ def argmax(weights: ArrayLike, decision: Decision) -> dict[str, str]:
     Returns:
       The option of each row, in the decision's order of rows.
     """
-    return {row.name: row.options[int(row.weights.argmax())] for row in rows(weights, decision)}
+    return argmax_of(rows(weights, decision))
+
+
+def argmax_of(table: Iterable[Row]) -> dict[str, str]:
+    """Takes the option of the largest weight in every row, as `argmax` for a single table."""
+    return {row.name: row.options[int(row.weights.argmax())] for row in table}
 
 
 def top_edges(
@@ -188,13 +193,24 @@ def _report_row(row: Row) -> dict[str, Any]:
 
 def summary(report: Mapping[str, Mapping[str, Any]]) -> str:
     """Writes what `report` found, one line for each table."""
-    return "\n".join(
-        f"{name}: relative entropy {table['relative_entropy']:.2f} (1: nothing preferred),"
-        f" margin {table['margin']:.3f}, strongest option is skip_connect in"
-        f" {table['shares']['skip_connect']:.0%} and none in {table['shares']['none']:.0%}"
-        f" of {len(table['rows'])} rows"
-        for name, table in report.items()
-    )
+    lines = []
+    for name, table in report.items():
+        line = (
+            f"{name}: relative entropy {table['relative_entropy']:.2f} (1: nothing preferred),"
+            f" margin {table['margin']:.3f}"
+        )
+        if _has_operations(table):
+            line += (
+                f", strongest option is skip_connect in {table['shares']['skip_connect']:.0%} and"
+                f" none in {table['shares']['none']:.0%} of {len(table['rows'])} rows"
+            )
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _has_operations(table: Mapping[str, Any]) -> bool:
+    """Whether a reported table chooses operations, rather than weighs the edges of a node."""
+    return not any("->" in row["strongest"] for row in table["rows"].values())
 
 
 def collapse_warning(
@@ -206,7 +222,7 @@ def collapse_warning(
     weights left, looks good in the supernet and is poor when trained. Both are looked at: the
     strongest option of every row, also where the discretizer excludes it (``none`` in DARTS),
     and the choices of the genotype. Tables named ``'normal.0->2'`` count together as
-    ``'normal'``.
+    ``'normal'``; tables that weigh whole edges do not count.
 
     There is a warning where at least `COLLAPSE_SHARE` of the choices are ``skip_connect`` or
     ``none``, and uniformly random choices would be so idle in less than `COLLAPSE_CHANCE` of all
@@ -223,7 +239,8 @@ def collapse_warning(
     """
     chances: dict[tuple[str, str], float] = {}
     found: dict[tuple[str, str], dict[str, str]] = {}
-    for name, table in report.items():
+    operations = {name: table for name, table in report.items() if _has_operations(table)}
+    for name, table in operations.items():
         part = name.split(".")[0]
         for row, facts in table["rows"].items():
             chances[part, row] = table["chance"]

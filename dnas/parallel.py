@@ -62,6 +62,7 @@ class Parallel:
           is donated, batches with leading axes ``[steps, batch, ...]``, and how many of the
           steps to take; compiles once for all counts. `sums` adds up the steps' metrics.
         """
+        step = jax.jit(step)  # traced once, for its shapes and for the loop
 
         def loop(state, batches, count):
             def take(i):

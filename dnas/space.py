@@ -5,7 +5,7 @@ there are; `alphas` and `mix` are dictionaries with one array ``[rows, options]`
 table of decisions. Alphas are logits, a mix holds the weights that a relaxation made of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -43,6 +43,30 @@ class Task(NamedTuple):
     classes: int
 
 
+class Mixing(NamedTuple):
+    """How a supernet mixes its candidates; discrete networks do not depend on it.
+
+    Attributes:
+      partial: only the first ``1 / partial`` of a node's channels pass the operations; the others
+        go around them, and both are shuffled (PC-DARTS; Xu et al., 2020).
+      edge_normalization: the edges that lead to one node have weights, too (PC-DARTS). There is a
+        further table for each node with more than one: ``'cell.3'`` with the row ``'3'`` and the
+        options ``'0->3'``, ``'1->3'``, ``'2->3'``.
+      auxiliary_skip: every edge has one more skip connection, outside of the mix; its weight
+        is an argument of the call (DARTS-; Chu et al., 2021).
+      single_path: only the option of the largest weight is computed on each edge, forward and
+        backward; for relaxations with one-hot samples (GDAS; Dong and Yang, 2019).
+    """
+
+    partial: int = 1
+    edge_normalization: bool = False
+    auxiliary_skip: bool = False
+    single_path: bool = False
+
+
+PLAIN = Mixing()
+
+
 class NetworkOutput(NamedTuple):
     """What a discrete network returns.
 
@@ -63,6 +87,7 @@ class SearchSpace(Protocol):
     Attributes:
       name: the space's name in genotypes and configs.
       decisions: the tables of decisions, by name.
+      layers: for each table, how many cells of the supernet it decides.
     """
 
     name: str
@@ -71,11 +96,28 @@ class SearchSpace(Protocol):
     def decisions(self) -> Mapping[str, Decision]:
         """The tables of decisions, by name."""
 
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """For each table, how many cells of the supernet it decides."""
+
+    def restrict(self, keep: Mapping[str, Mapping[str, Sequence[str]]]) -> "SearchSpace":
+        """The space in which some rows have fewer candidates: ``{part: {row: candidates}}``.
+
+        Raises:
+          ValueError: a part or row does not exist, or did not have such a candidate.
+        """
+
     def supernet(self, task: Task, *, rngs: nnx.Rngs) -> nnx.Module:
-        """The network of all candidates: ``net(images, mix, key=None) -> logits``.
+        """The network of all candidates: ``net(images, mix, key=None, *, ...) -> logits``.
 
         Images are float ``[batch, height, width, channels]``; `key` feeds candidates that are
         random. The supernet keeps no running statistics: it is a function of its arguments.
+        A table of the mix is ``[rows, options]``, shared by all cells, or
+        ``[layers, rows, options]`` with weights for every cell of its own. Supernets with mixed
+        edges take two scalars more, which may be traced: `auxiliary_skip`, the weight of the
+        auxiliary skip connections (see `Mixing`; None leaves them out), and `skip_dropout`, the
+        probability that an element behind an identity skip is dropped (P-DARTS; Chen et al.,
+        2019), which needs a key.
         """
 
     def network(

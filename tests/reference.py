@@ -105,8 +105,13 @@ def unstack(stack):
     return [nnx.merge(graph, cell) for cell in cells]
 
 
+def of_layer(mix, layer):
+    """The tables of one cell: its own ones of ``[layers, rows, options]``, or the shared ones."""
+    return {name: table[layer] if table.ndim == 3 else table for name, table in mix.items()}
+
+
 def nas_bench_201(net, x, mix, space):
-    candidates = (space.operations,) * len(space.decisions["cell"].rows)
+    layer = 0
     x = affine_norm(conv(x, net.stem.kernel[...]), net.stem_norm)
     for s, stage in enumerate(net.stages):
         if s:
@@ -117,7 +122,10 @@ def nas_bench_201(net, x, mix, space):
             short = x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
             x = y + conv(short, block.shortcut.kernel[...])
         for mixed in unstack(stage):
-            x = cell(mixed, [x], candidates, mix["cell"], 1, False)[-1]
+            own = space.part.tables(of_layer(mix, layer))
+            weights = [row for *_, table in own for row in table]
+            x = cell(mixed, [x], space.part.candidates, weights, 1, False)[-1]
+            layer += 1
     x = relu(affine_norm(x, net.last_norm)).mean((1, 2))
     return x @ net.classifier.kernel[...] + net.classifier.bias[...]
 
@@ -126,6 +134,7 @@ def darts(net, x, mix, space):
     stem = affine_norm(conv(x, net.stem.convs[0].kernel[...]), net.stem.norms[0])
     older = newer = stem
     reduced = False
+    layers = {"normal": 0, "reduce": 0}
     for run, cell_run in zip(net.plan, net.runs, strict=True):
         for i, one in enumerate(unstack(cell_run.stack)):
             part = "reduce" if run.reduction else "normal"
@@ -134,12 +143,14 @@ def darts(net, x, mix, space):
                 first = factorized(older, kernel)
             else:
                 first = norm(conv(relu(older), kernel[None, None]))
+            own = space.tables(of_layer(mix, layers[part]), part)
+            layers[part] += 1
             second = norm(conv(relu(newer), cell_run.newer[i][...][None, None]))
             outputs = cell(
                 one.graph,
                 [first, second],
                 space.candidates(part),
-                [row for *_, table in space.tables(mix, part) for row in table],
+                [row for *_, table in own for row in table],
                 2 if run.reduction else 1,
                 True,
             )

@@ -8,10 +8,12 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from dnas import data as datasets
 from dnas import parallel as parallels
+from dnas.nn import native
 
 
 def of_data(data: datasets.Dataset) -> dict[str, Any]:
@@ -25,8 +27,12 @@ def of_data(data: datasets.Dataset) -> dict[str, Any]:
 
 
 def of_devices(kind: str) -> dict[str, Any]:
-    """How steps are divided, ``'none'`` or ``'pmap'``, and among how many devices."""
-    return {"kind": kind, "devices": parallels.make(kind).devices}
+    """How steps are divided, ``'none'`` or ``'pmap'``, among how many devices, by which kernels.
+
+    With other kernels the same run would round differently, so that it is another run.
+    """
+    kernels = "native" if jax.default_backend() == "cpu" and native.ready() else "xla"
+    return {"kind": kind, "devices": parallels.make(kind).devices, "kernels": kernels}
 
 
 def plain(value: Any, depth: int = 6) -> Any:

@@ -4,7 +4,6 @@ Nodes are numbered; the first ones are the cell's inputs. Edges are ordered by t
 lead to, then by the node they leave, and named ``'i->j'``.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -12,55 +11,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dnas import edges as edge_names
-from dnas.nn import operations
+from dnas.nn import operations, partial
 from dnas.nn.fused import FusedMaker
 from dnas.nn.layers import NormMaker, drop_path
-from dnas.nn.mixed import MixedEdges, users
-
-
-def edges(inputs: int, nodes: int) -> tuple[tuple[int, int], ...]:
-    """All edges of a cell with that many inputs and further nodes: ``((0, 1), ...)``."""
-    return tuple((i, j) for j in range(inputs, inputs + nodes) for i in range(j))
-
-
-def rows(inputs: int, nodes: int) -> tuple[str, ...]:
-    """The names of those edges: ``('0->1', ...)``."""
-    return tuple(edge_names.name(i, j) for i, j in edges(inputs, nodes))
-
-
-# For each node that edges leave, and each operation, the mixing weights on its edges that have it.
-MixedWeights = list[dict[str, jax.Array]]
-
-
-def by_source(
-    tables: Sequence[tuple[tuple[str, ...], tuple[str, ...], jax.Array]], inputs: int, nodes: int
-) -> MixedWeights:
-    """Sorts the mixing weights of a cell in the way its fused operations take them.
-
-    Args:
-      tables: rows, options and weights ``[rows, options]`` of the tables that hold the cell's
-        edges, in the order of the edges.
-      inputs: number of input nodes.
-      nodes: number of further nodes.
-    """
-    places = {row: (t, r) for t, (rows, _, _) in enumerate(tables) for r, row in enumerate(rows)}
-    sorted_weights = []
-    for source in range(inputs + nodes - 1):
-        mine = [places[edge_names.name(i, j)] for i, j in edges(inputs, nodes) if i == source]
-        blocks = [
-            (tables[t][1], tables[t][2][jnp.array([r for _, r in group])])
-            for t, group in itertools.groupby(mine, key=lambda place: place[0])
-        ]
-        candidates = tuple(options for options, block in blocks for _ in block)
-        sorted_weights.append(
-            {
-                name: jnp.concatenate(
-                    [block[:, options.index(name)] for options, block in blocks if name in options]
-                )
-                for name in users(candidates)
-            }
-        )
-    return sorted_weights
+from dnas.nn.mixed import MixedEdges
+from dnas.nn.single_path import SinglePathEdges
+from dnas.nn.weights import EdgeWeights, edges
+from dnas.space import PLAIN, Mixing
 
 
 class MixedCell(nnx.Module):
@@ -72,6 +29,7 @@ class MixedCell(nnx.Module):
       nodes: number of further nodes.
       candidates: for each edge, the names of its operations.
       stride: of the edges that leave an input.
+      mixing: how the candidates are mixed.
       fused: fused forms of operations, by name.
       rngs: source of the initial weights.
     """
@@ -84,17 +42,20 @@ class MixedCell(nnx.Module):
         candidates: tuple[tuple[str, ...], ...],
         *,
         stride: int = 1,
+        mixing: Mixing = PLAIN,
         fused: Mapping[str, FusedMaker],
         rngs: nnx.Rngs,
     ):
-        self.inputs, self.nodes = inputs, nodes
+        self.inputs, self.nodes, self.parts = inputs, nodes, mixing.partial
         self.edges = edges(inputs, nodes)
+        make = SinglePathEdges if mixing.single_path else MixedEdges
         self.sources = nnx.List(
-            MixedEdges(
-                channels,
+            make(
+                channels // mixing.partial,
                 tuple(c for c, (i, _) in zip(candidates, self.edges, strict=True) if i == source),
                 stride if source < inputs else 1,
                 fused=fused,
+                auxiliary_skip=mixing.auxiliary_skip,
                 rngs=rngs,
             )
             for source in range(inputs + nodes - 1)
@@ -103,34 +64,55 @@ class MixedCell(nnx.Module):
     def __call__(
         self,
         states: Sequence[jax.Array],
-        weights: MixedWeights,
+        weights: Sequence[EdgeWeights],
         key: jax.Array | None = None,
+        *,
+        auxiliary_skip: jax.Array | None = None,
+        skip_dropout: jax.Array | None = None,
     ) -> list[jax.Array]:
         """Computes the nodes.
 
         Args:
           states: the inputs, ``[batch, height, width, channels]`` each.
-          weights: what `by_source` returns.
-          key: for operations that are random.
+          weights: what `dnas.nn.weights.by_source` returns.
+          key: for operations that are random, and for dropout.
+          auxiliary_skip: weight of the auxiliary skip connections; None leaves them out.
+          skip_dropout: probability that an element behind an identity skip is dropped.
 
         Returns:
           The further nodes.
         """
         terms: dict[int, list[jax.Array]] = {j: [] for _, j in self.edges}
+        bypasses: dict[int, list[jax.Array]] = {j: [] for _, j in self.edges}
         nodes = list(states)
         for source, mixed in enumerate(self.sources):
             if source >= self.inputs:
-                nodes.append(sum(terms[source]))
-            mine = [e for e, (i, _) in enumerate(self.edges) if i == source]
+                nodes.append(self._node(terms[source], bypasses[source]))
+            operated = nodes[source]
+            if self.parts > 1:
+                operated, bypass = partial.split(operated, self.parts)
+                bypass = partial.bypass(bypass, mixed.stride)
             outputs = mixed(
-                nodes[source],
+                operated,
                 weights[source],
                 None if key is None else jax.random.fold_in(key, source),
+                auxiliary_skip=auxiliary_skip,
+                skip_dropout=skip_dropout,
             )
-            for e, output in zip(mine, outputs, strict=True):
-                terms[self.edges[e][1]].extend(output)
-        nodes.append(sum(terms[self.inputs + self.nodes - 1]))
+            targets = [j for i, j in self.edges if i == source]
+            for e, (target, output) in enumerate(zip(targets, outputs, strict=True)):
+                terms[target].extend(output)
+                if self.parts > 1:
+                    whole = weights[source].edges
+                    scaled = bypass if whole is None else bypass * whole[e].astype(bypass.dtype)
+                    bypasses[target].append(scaled)
+        last = self.inputs + self.nodes - 1
+        nodes.append(self._node(terms[last], bypasses[last]))
         return nodes[self.inputs :]
+
+    def _node(self, terms: list[jax.Array], bypasses: list[jax.Array]) -> jax.Array:
+        """A node, the sum of its edges; the shuffle of a sum is the sum of shuffles."""
+        return partial.join(sum(terms), sum(bypasses), self.parts) if bypasses else sum(terms)
 
 
 class DiscreteCell(nnx.Module):

@@ -39,12 +39,10 @@ def separable(
     settings = {"stride": stride, "dilation": dilation}
     shared = x.ndim == 4
     channels, edges, outputs = pointwise.shape
-    if native.ready() and jax.default_backend() == "cpu" and x.dtype == jnp.float32:
-        size = depthwise.shape[:2]
-        kernel = depthwise.swapaxes(2, 3).reshape(*size, -1)
+    if native.preferred(x):
+        kernel = depthwise.swapaxes(2, 3).reshape(*depthwise.shape[:2], -1)
         images = x if shared else x.reshape(*x.shape[:3], -1)
-        window = centred(size, stride, dilation)
-        y = _depthwise_p.bind(images, kernel.astype(x.dtype), window=window)
+        y = depthwise_conv(images, kernel, **settings)
         y = conv(y, pointwise.reshape(1, 1, channels, -1), groups=edges)
         return y.reshape(*y.shape[:3], edges, outputs)
     kernel = depthwise[..., None] * pointwise
@@ -55,34 +53,57 @@ def separable(
     return jnp.stack(each, -2)
 
 
-# The primitive: y[..., o] is the sum over taps of x[..., o mod channels] * kernel[tap, o]; outputs
-# are the channels, repeated.
+def depthwise_conv(
+    x: jax.Array, kernel: jax.Array, *, stride: int = 1, dilation: int = 1
+) -> jax.Array:
+    """Convolves every channel with kernels of its own.
+
+    Args:
+      x: images ``[batch, height, width, channels]``.
+      kernel: ``[kernel_height, kernel_width, repeats * channels]``; output ``o`` sees the
+        channel ``o mod channels``.
+      stride: step between outputs, both ways.
+      dilation: step between taps, both ways.
+
+    Returns:
+      ``[batch, out_height, out_width, repeats * channels]``.
+    """
+    window = centred(kernel.shape[:2], stride, dilation)
+    return _depthwise_p.bind(x, kernel.astype(x.dtype), window=window, outputs=kernel.shape[-1])
 
 
-def _lax_depthwise(x, kernel, *, window: Window):
-    x = jnp.tile(x, kernel.shape[-1] // x.shape[-1])
-    return lax_conv(x, kernel[:, :, None], window=window, groups=kernel.shape[-1])
+# The primitive adds x[..., k mod channels] * kernel[tap, k] to y[..., k mod outputs] for all k:
+# there are as many k as channels or as outputs, whichever is more, so that its transposes are of
+# its kind.
+
+
+def _lax_depthwise(x, kernel, *, window: Window, outputs: int):
+    count = kernel.shape[-1]
+    x = jnp.tile(x, count // x.shape[-1])
+    y = lax_conv(x, kernel[:, :, None], window=window, groups=count)
+    return divide(y, count // outputs).sum(-2)
 
 
 def _lax_depthwise_kernel(x, ct, *, window: Window, size: Pair):
     def product(kernel):
-        return _lax_depthwise(x, kernel, window=window)
+        return _lax_depthwise(x, kernel, window=window, outputs=ct.shape[-1])
 
-    shape = jax.ShapeDtypeStruct((*size, ct.shape[-1]), x.dtype)
-    return jax.linear_transpose(product, shape)(ct)[0]
+    shape = (*size, max(x.shape[-1], ct.shape[-1]))
+    return jax.linear_transpose(product, jax.ShapeDtypeStruct(shape, x.dtype))(ct)[0]
 
 
 def _images(ct, kernel, shape: tuple[int, ...], window: Window):
     window = window.for_images(shape[1:3], kernel.shape[:2], ct.shape[1:3])
-    y = _depthwise_p.bind(ct, jnp.flip(kernel, (0, 1)), window=window)
-    return divide(y, y.shape[-1] // shape[-1]).sum(-2)
+    return _depthwise_p.bind(ct, jnp.flip(kernel, (0, 1)), window=window, outputs=shape[-1])
 
 
-def _depthwise_images(ct, x, kernel, *, window):
+def _depthwise_images(ct, x, kernel, *, window, outputs):
+    del outputs
     return _images(ct, kernel, x.aval.shape, window)
 
 
-def _depthwise_kernel(ct, x, kernel, *, window):
+def _depthwise_kernel(ct, x, kernel, *, window, outputs):
+    del outputs
     return _kernel_p.bind(x, ct, window=window, size=kernel.aval.shape[:2])
 
 
@@ -92,38 +113,41 @@ def _kernel_images(ct, x, y, *, window, size):
 
 
 def _kernel_outputs(ct, x, y, *, window, size):
-    del y, size
-    return _depthwise_p.bind(x, ct, window=window)
+    del size
+    return _depthwise_p.bind(x, ct, window=window, outputs=y.aval.shape[-1])
 
 
-def _fold(x: jax.Array, repeats: int) -> jax.Array:
+def _fold(x: jax.Array, channels: int) -> jax.Array:
     """``[n, ..., repeats * channels]`` as ``[..., repeats * n * channels]``."""
-    x = jnp.moveaxis(divide(x, repeats), 0, -2)
+    x = jnp.moveaxis(divide(x, x.shape[-1] // channels), 0, -2)
     return x.reshape(*x.shape[:-3], -1)
 
 
-def _unfold(x: jax.Array, count: int, repeats: int) -> jax.Array:
-    """The inverse of `_fold`, with the batch in front."""
-    x = jnp.moveaxis(x.reshape(*x.shape[:-1], repeats, count, -1), -2, 0)
+def _unfold(x: jax.Array, count: int, channels: int) -> jax.Array:
+    """The inverse of `_fold`."""
+    x = jnp.moveaxis(x.reshape(*x.shape[:-1], -1, count, channels), -2, 0)
     return x.reshape(*x.shape[:-2], -1)
 
 
-def _batch_depthwise(args, dims, *, window):
+def _batch_depthwise(args, dims, *, window, outputs):
     if dims[1] is None:  # a batch of images joins theirs
         x = jnp.moveaxis(args[0], dims[0], 0)
-        out = _depthwise_p.bind(x.reshape(-1, *x.shape[2:]), args[1], window=window)
+        joined = x.reshape(-1, *x.shape[2:])
+        out = _depthwise_p.bind(joined, args[1], window=window, outputs=outputs)
         return out.reshape(*x.shape[:2], *out.shape[1:]), 0
     (x, kernel), count = broadcast(args, dims)
-    repeats = kernel.shape[-1] // x.shape[-1]
-    out = _depthwise_p.bind(_fold(x, 1), _fold(kernel, repeats), window=window)
-    return _unfold(out, count, repeats), 0
+    least = min(x.shape[-1], outputs)
+    out = _depthwise_p.bind(
+        _fold(x, least), _fold(kernel, least), window=window, outputs=count * outputs
+    )
+    return _unfold(out, count, least), 0
 
 
 def _batch_kernel(args, dims, **params):
     (x, ct), count = broadcast(args, dims)
-    repeats = ct.shape[-1] // x.shape[-1]
-    out = _kernel_p.bind(_fold(x, 1), _fold(ct, repeats), **params)
-    return _unfold(out, count, repeats), 0
+    least = min(x.shape[-1], ct.shape[-1])
+    out = _kernel_p.bind(_fold(x, least), _fold(ct, least), **params)
+    return _unfold(out, count, least), 0
 
 
 _depthwise_p = define("dnas_depthwise", _lax_depthwise)

@@ -17,20 +17,22 @@ from dnas.nn.initial import weight
 from dnas.nn.layers import subsample_pair
 from dnas.nn.norm import batch_norm
 
-# Called as make(channels, edges, stride); the module it returns maps
-# [batch, height, width, channels] to [batch, height, width, edges, channels].
+# Called as make(channels, edges, stride); the module it returns is called with images [batch,
+# height, width, channels] and the weights of the edges [edges], and returns the weighted outputs
+# [batch, height, width, edges or 1, channels]; without weights the outputs themselves.
 FusedMaker = Callable[..., nnx.Module]
 
 
 class Shared(nnx.Module):
-    """An operation without weights: its one result serves every edge."""
+    """An operation without parameters: its one result serves every edge."""
 
     def __init__(self, function: Callable[[jax.Array], jax.Array]):
         self.function = function
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps `x`; the axis of edges has length one."""
-        return self.function(x)[..., None, :]
+    def __call__(self, x: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+        """Maps `x` and weights it."""
+        y = self.function(x)[..., None, :]
+        return y if weights is None else y * weights[:, None].astype(y.dtype)
 
 
 class FusedConv(nnx.Module):
@@ -41,11 +43,11 @@ class FusedConv(nnx.Module):
         self.kernel = weight(shape, kernel**2 * channels)
         self.stride = stride
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps `x`."""
+    def __call__(self, x: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+        """Maps `x` and weights it."""
         kernel = self.kernel[...]
         y = conv(jax.nn.relu(x), kernel.reshape(*kernel.shape[:3], -1), stride=self.stride)
-        return batch_norm(y.reshape(*y.shape[:3], *kernel.shape[3:]))
+        return batch_norm(y.reshape(*y.shape[:3], *kernel.shape[3:]), _gain(weights))
 
 
 class FusedReduction(nnx.Module):
@@ -58,14 +60,13 @@ class FusedReduction(nnx.Module):
             )
         self.kernels = weight((2, channels, edges, channels // 2), channels)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps `x`."""
+    def __call__(self, x: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+        """Maps `x` and weights it."""
         halves = jnp.split(subsample_pair(jax.nn.relu(x)), 2, -1)
         kernels = self.kernels[...].astype(x.dtype)
         pairs = zip(halves, kernels, strict=True)
-        return batch_norm(
-            jnp.concatenate([jnp.einsum("bhwc,ceo->bhweo", h, k) for h, k in pairs], -1)
-        )
+        y = jnp.concatenate([jnp.einsum("bhwc,ceo->bhweo", h, k) for h, k in pairs], -1)
+        return batch_norm(y, _gain(weights))
 
 
 class FusedSeparable(nnx.Module):
@@ -86,19 +87,24 @@ class FusedSeparable(nnx.Module):
         self.pointwise = nnx.List(weight(pointwise, channels) for _ in range(repeats))
         self.stride, self.dilation = stride, dilation
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps `x`."""
-        for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
-            x = batch_norm(
-                separable(
-                    jax.nn.relu(x),
-                    depthwise[...],
-                    pointwise[...],
-                    stride=self.stride if x.ndim == 4 else 1,
-                    dilation=self.dilation,
-                )
+    def __call__(self, x: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+        """Maps `x` and weights it."""
+        last = len(self.depthwise) - 1
+        for i, pair in enumerate(zip(self.depthwise, self.pointwise, strict=True)):
+            depthwise, pointwise = pair
+            x = separable(
+                jax.nn.relu(x),
+                depthwise[...],
+                pointwise[...],
+                stride=self.stride if i == 0 else 1,
+                dilation=self.dilation,
             )
+            x = batch_norm(x, _gain(weights) if i == last else None)
         return x
+
+
+def _gain(weights: jax.Array | None) -> jax.Array | None:
+    return None if weights is None else weights[:, None]
 
 
 def _shared(function: Callable) -> FusedMaker:

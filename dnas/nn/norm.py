@@ -1,47 +1,160 @@
 """Batch normalisation of supernets."""
 
+import functools
+import operator
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
+
+from dnas.nn.primitives import broadcast, define, divide, join
 
 EPSILON = 1e-5
+STATISTICS = "statistics"  # the name under which `jax.checkpoint` can save them
 
 
-def batch_norm(x: jax.Array) -> jax.Array:
+def batch_norm(x: jax.Array, gain: jax.Array | None = None) -> jax.Array:
     """Normalises every channel by its own batch's mean and variance.
 
     Args:
       x: ``[batch, height, width, ..., channels]``; whatever lies behind the width is a channel.
+      gain: what the result is multiplied by, of a shape that broadcasts to the channels. The
+        gradient in it comes out of the same pass over memory as that in `x`.
 
     Returns:
       An array like `x`; the statistics are computed in float32.
     """
-    return _normalise(x.astype(jnp.float32)).astype(x.dtype)
+    flat = x.astype(jnp.float32).reshape(*x.shape[:3], -1)
+    channels = x.shape[3:]
+    gain = jnp.ones(channels) if gain is None else jnp.broadcast_to(gain, channels)
+    return _normalise(flat, gain.astype(jnp.float32).reshape(-1)).reshape(x.shape).astype(x.dtype)
+
+
+@jax.custom_jvp
+def _normalise(x: jax.Array, gain: jax.Array) -> jax.Array:
+    mean, scale = _statistics(x)
+    return (x - mean) * (scale * gain)
+
+
+@_normalise.defjvp
+def _normalise_jvp(primals, tangents):
+    # The derivative in closed form, with its transpose in closed form: two reductions in either
+    # direction, where differentiating mean and variance one by one takes twice as many.
+    x, gain = primals
+    mean, scale = checkpoint_name(_statistics(x), STATISTICS)
+    return (x - mean) * (scale * gain), _change_p.bind(*tangents, x, mean, scale, gain)
+
+
+def _statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    mean, variance = _moments(x)
+    return mean, lax.rsqrt(variance + EPSILON)
+
+
+@jax.custom_jvp
+def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return tuple(_moments_p.bind(x))
+
+
+@_moments.defjvp
+def _moments_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    mean, variance = _moments(x)
+    return (mean, variance), (_mean(dx), 2 * _mean((x - mean) * dx))
 
 
 def _mean(x: jax.Array) -> jax.Array:
     return x.mean((0, 1, 2))
 
 
-def _standardise(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    centred = x - _mean(x)
-    scale = lax.rsqrt(_mean(jnp.square(centred)) + EPSILON)
-    return centred * scale, scale
+def _reference_moments(x):
+    mean = _mean(x)
+    return mean, _mean(jnp.square(x - mean))
 
 
-@jax.custom_jvp
-def _normalise(x: jax.Array) -> jax.Array:
-    return _standardise(x)[0]
+def _reference_projections(g, x, mean, scale):
+    return _mean(g), _mean(g * (x - mean) * scale)
 
 
-@_normalise.defjvp
-def _normalise_jvp(primals, tangents):
-    # The derivative in closed form, which is its own transpose: two reductions in either
-    # direction, where differentiating mean and variance one by one takes twice as many.
-    (x,), (dx,) = primals, tangents
-    y, scale = _standardise(x)
-    return y, scale * (dx - _mean(dx) - y * _mean(y * dx))
+def _change(dx, dgain, x, mean, scale, gain, project=_reference_projections):
+    """The change of the output: `dx` without its parts along the constants and along `x`."""
+    first, second = project(dx, x, mean, scale)
+    normal = (x - mean) * scale
+    return gain * scale * (dx - first - normal * second) + dgain * normal
+
+
+def _adjoint(ct, x, mean, scale, gain, project=_reference_projections):
+    """The transpose of `_change` in its first two arguments."""
+    first, second = project(ct, x, mean, scale)
+    normal = (x - mean) * scale
+    return gain * scale * (ct - first - normal * second), second * (x.size // x.shape[-1])
+
+
+def _linear(primitive: Primitive, function: Callable, count: int) -> Callable:
+    """The derivative of a primitive that is linear in its first `count` arguments."""
+
+    def rule(primals, tangents):
+        out = primitive.bind(*primals)
+        linear, others = primals[:count], primals[count:]
+        terms = []
+        if not all(isinstance(t, ad.Zero) for t in tangents[:count]):
+            changes = (ad.instantiate_zeros(t) for t in tangents[:count])
+            terms.append(primitive.bind(*changes, *others))
+        if not all(isinstance(t, ad.Zero) for t in tangents[count:]):
+            changes = tuple(ad.instantiate_zeros(t) for t in tangents[count:])
+            terms.append(jax.jvp(functools.partial(function, *linear), tuple(others), changes)[1])
+        return out, jax.tree.map(lambda *t: functools.reduce(operator.add, t), *map(_listed, terms))
+
+    def _listed(term):
+        return list(term) if primitive.multiple_results else term
+
+    return rule
+
+
+def _transpose_change(ct, dx, dgain, *others):
+    del dx, dgain
+    return *_adjoint_p.bind(ct, *others), None, None, None, None
+
+
+def _transpose_adjoint(cts, ct, *others):
+    del ct
+    x, gain = others[0], others[-1]
+    dx, dgain = (
+        jnp.zeros_like(like) if isinstance(c, ad.Zero) else c
+        for c, like in zip(cts, (x, gain), strict=True)
+    )
+    return _change_p.bind(dx, dgain, *others), None, None, None, None
+
+
+def _batch_with(primitive):
+    """A batch joins the channels."""
+
+    def rule(args, dims):
+        args, count = broadcast(args, dims)
+        out = primitive.bind(*(join(a) for a in args))
+        if primitive.multiple_results:
+            return [divide(a, count) for a in out], [a.ndim - 1 for a in out]
+        return divide(out, count), out.ndim - 1
+
+    return rule
+
+
+_moments_p = define("dnas_moments", _reference_moments, multiple_results=True)
+_projections_p = define("dnas_projections", _reference_projections, multiple_results=True)
+_change_p = define("dnas_change", functools.partial(_change, project=_projections_p.bind))
+_adjoint_p = define(
+    "dnas_adjoint", functools.partial(_adjoint, project=_projections_p.bind), multiple_results=True
+)
+ad.primitive_jvps[_change_p] = _linear(_change_p, _change, 2)
+ad.primitive_jvps[_adjoint_p] = _linear(_adjoint_p, _adjoint, 1)
+ad.primitive_transposes[_change_p] = _transpose_change
+ad.primitive_transposes[_adjoint_p] = _transpose_adjoint
+for _primitive in (_moments_p, _change_p, _adjoint_p):
+    batching.primitive_batchers[_primitive] = _batch_with(_primitive)
 
 
 class BatchStatisticsNorm(nnx.Module):

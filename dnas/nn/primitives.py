@@ -11,25 +11,35 @@ from jax.interpreters import mlir
 from dnas.nn import native
 
 
-def define(name: str, reference: Callable) -> Primitive:
-    """A primitive of two arrays, with its values and lowerings but without derivatives.
+def define(name: str, reference: Callable, multiple_results: bool = False) -> Primitive:
+    """A primitive with its values and lowerings, but without derivatives.
 
     Args:
       name: of the primitive, and of the native kernel that computes it on the CPU.
-      reference: computes it from the two arrays and the primitive's parameters: ``window``, and
-        where it has them ``groups`` and ``size``.
+      reference: computes it from arrays, the first of them images, and the primitive's static
+        parameters.
+      multiple_results: whether it returns a sequence.
     """
     primitive = Primitive(name)
+    primitive.multiple_results = multiple_results
 
-    def abstract(x, other, **params):
-        out = jax.eval_shape(functools.partial(reference, **params), x, other)
-        return x.update(shape=out.shape, dtype=out.dtype, weak_type=False)
+    @functools.cache  # tracing would spend a quarter of its time here
+    def shapes(args, params):
+        return jax.eval_shape(functools.partial(reference, **dict(params)), *args)
+
+    def abstract(*args, **params):
+        key = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in args), tuple(params.items())
+        return jax.tree.map(
+            lambda s: args[0].update(shape=s.shape, dtype=s.dtype, weak_type=False), shapes(*key)
+        )
 
     primitive.def_abstract_eval(abstract)
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("window", "groups", "size")))
-    plain = mlir.lower_fun(reference, multiple_results=False)
+    static = ("window", "groups", "size", "image", "outputs")
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=static))
+    plain = mlir.lower_fun(reference, multiple_results=multiple_results)
     mlir.register_lowering(primitive, plain)
-    mlir.register_lowering(primitive, native.lowering(name, plain), platform="cpu")
+    if name in native.KERNELS:
+        mlir.register_lowering(primitive, native.lowering(name, plain), platform="cpu")
     return primitive
 
 

@@ -7,6 +7,11 @@ import jax
 from flax import nnx
 from jax import lax
 
+from dnas.nn.norm import STATISTICS
+
+# What the backward pass does not compute again: small, and each a pass over an operation's outputs.
+_SAVED = jax.checkpoint_policies.save_only_these_names(STATISTICS)
+
 
 class Stack(nnx.Module):
     """Modules of one shape whose variables are stacked, applied one after another by a scan.
@@ -57,11 +62,11 @@ class Stack(nnx.Module):
             return carry, nnx.split(cell, nnx.Param, ...)[2]
 
         if self.length == 1:  # free to change the carry's shape, too
-            step = jax.checkpoint(step) if self.remat else step
+            step = jax.checkpoint(step, policy=_SAVED) if self.remat else step
             carry, rest = step(carry, jax.tree.map(lambda x: x[0], (params, rest, xs)))
             rest = jax.tree.map(lambda x: x[None], rest)
         else:
-            step = jax.checkpoint(step, prevent_cse=False) if self.remat else step
+            step = jax.checkpoint(step, prevent_cse=False, policy=_SAVED) if self.remat else step
             carry, rest = lax.scan(step, carry, (params, rest, xs), length=self.length)
         nnx.update(self.cells, rest)
         return carry

@@ -5,7 +5,7 @@ outputs of the two cells before it; each of its nodes keeps two incoming edges.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -13,11 +13,11 @@ from flax import nnx
 
 from dnas import discretize, edges
 from dnas.genotype import Genotype
-from dnas.nn import cell as cells
 from dnas.nn.initial import initialise
-from dnas.space import Decision, Task
-from dnas.spaces import darts_networks, published, robust_darts
-from dnas.spaces.validation import check_candidates, check_choices, check_positive
+from dnas.nn.weights import Table
+from dnas.space import PLAIN, Decision, Mixing, Task
+from dnas.spaces import darts_networks, parts, published, robust_darts
+from dnas.spaces.validation import check_choices, check_mixing, check_part, check_positive
 
 OPERATIONS = (
     "none",
@@ -31,8 +31,6 @@ OPERATIONS = (
 )
 PARTS = ("normal", "reduce")
 KEEP = 2  # incoming edges that a node keeps
-
-Candidates = tuple[tuple[str, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +46,7 @@ class DARTS:
       operations: candidates on every edge.
       normal: candidates for each edge of normal cells, where they differ; else None.
       reduce: likewise for reduction cells.
+      mixing: how the supernet mixes its candidates.
     """
 
     channels: int = 16
@@ -56,8 +55,9 @@ class DARTS:
     stem_multiplier: int = 3
     stem: str = "cifar"
     operations: tuple[str, ...] = OPERATIONS
-    normal: Candidates | None = None
-    reduce: Candidates | None = None
+    normal: parts.Candidates | None = None
+    reduce: parts.Candidates | None = None
+    mixing: Mixing = PLAIN
 
     name = "darts"
 
@@ -71,14 +71,8 @@ class DARTS:
         if self.stem not in ("cifar", "imagenet"):
             raise ValueError(f"stem={self.stem!r}: expected 'cifar' or 'imagenet'")
         for part in PARTS:
-            candidates = self.candidates(part)
-            if len(candidates) != len(self.rows):
-                raise ValueError(
-                    f"{part} names candidates for {len(candidates)} edges; a cell of "
-                    f"{self.nodes} nodes has {len(self.rows)}"
-                )
-            for row, edge in zip(self.rows, candidates, strict=True):
-                check_candidates(f"edge {row!r} of {part}", edge)
+            check_part(self.part(part))
+        check_mixing(self.mixing, self.channels, even=True)
 
     @classmethod
     def subset(cls, name: str, **fields) -> "DARTS":
@@ -93,44 +87,54 @@ class DARTS:
         """
         if name not in robust_darts.SPACES:
             raise ValueError(f"no subset {name!r}; expected one of {sorted(robust_darts.SPACES)}")
-        parts = robust_darts.SPACES[name]
-        distinct = {edge for part in PARTS for edge in parts[part]}
+        subset = robust_darts.SPACES[name]
+        distinct = {edge for part in PARTS for edge in subset[part]}
         if len(distinct) == 1:  # the same on every edge, however many there are
             return cls(operations=distinct.pop(), **fields)
-        return cls(**parts, **fields)
+        return cls(**subset, **fields)
+
+    @property
+    def reductions(self) -> frozenset[int]:
+        """The positions of the reduction cells."""
+        return frozenset({self.cells // 3, 2 * self.cells // 3})
 
     @property
     def rows(self) -> tuple[str, ...]:
         """The names of a cell's edges."""
-        return cells.rows(2, self.nodes)
+        return self.part("normal").rows
 
-    def candidates(self, part: str) -> Candidates:
+    def part(self, name: str) -> parts.Part:
+        """That kind of cell."""
+        own = {"normal": self.normal, "reduce": self.reduce}[name]
+        edges_in_all = self.nodes * (self.nodes + 3) // 2
+        candidates = (self.operations,) * edges_in_all if own is None else own
+        layers = len(self.reductions)
+        layers = layers if name == "reduce" else self.cells - layers
+        return parts.Part(name, 2, self.nodes, candidates, layers)
+
+    def candidates(self, part: str) -> parts.Candidates:
         """For each edge of that kind of cell, the names of its candidates."""
-        own = {"normal": self.normal, "reduce": self.reduce}[part]
-        return (self.operations,) * len(self.rows) if own is None else own
+        return self.part(part).candidates
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
         """One table for each kind of cell; one for each edge where candidates differ."""
-        tables = {}
-        for part in PARTS:
-            candidates = self.candidates(part)
-            if len(set(candidates)) == 1:
-                tables[part] = Decision(self.rows, candidates[0])
-            else:
-                for row, edge in zip(self.rows, candidates, strict=True):
-                    tables[f"{part}.{row}"] = Decision((row,), edge)
-        return tables
+        normal, reduce = (self.part(part).decisions(self.mixing) for part in PARTS)
+        return normal | reduce
 
-    def tables(
-        self, mix: Mapping[str, jax.Array], part: str
-    ) -> list[tuple[tuple[str, ...], tuple[str, ...], jax.Array]]:
-        """Rows, options and weights of the tables that hold that kind of cell's edges."""
-        return [
-            (*decision, mix[name])
-            for name, decision in self.decisions.items()
-            if name.split(".")[0] == part
-        ]
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """For each table, how many cells are of its kind."""
+        return {name: self.part(name.split(".")[0]).layers for name in self.decisions}
+
+    def tables(self, mix: Mapping[str, jax.Array], part: str) -> list[Table]:
+        """Rows, options and weights of the operations on that kind of cell's edges."""
+        return self.part(part).tables(mix)
+
+    def restrict(self, keep: Mapping[str, Mapping[str, Sequence[str]]]) -> "DARTS":
+        """The space in which some edges have fewer candidates: ``{part: {row: candidates}}``."""
+        kept = parts.restrict([self.part(part) for part in PARTS], keep)
+        return dataclasses.replace(self, **kept)
 
     def supernet(self, task: Task, *, rngs: nnx.Rngs) -> nnx.Module:
         """The network of all candidates."""
@@ -146,14 +150,10 @@ class DARTS:
 
     def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:
         """Every node keeps its two strongest incoming edges; 'none' does not count."""
-        choices = {}
-        for part in PARTS:
-            choosable = [
-                row
-                for rows, options, weights in self.tables(mix, part)
-                for row in discretize.rows(weights, Decision(rows, options))
-            ]
-            choices[part] = discretize.top_edges_of(choosable, KEEP)
+        choices = {
+            part: discretize.top_edges_of(self.part(part).choosable(mix, self.mixing), KEEP)
+            for part in PARTS
+        }
         return Genotype.create(self.name, choices)
 
     def sample(self, rng: np.random.Generator) -> Genotype:

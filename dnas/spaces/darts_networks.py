@@ -1,7 +1,7 @@
 """Supernet and discrete network of the DARTS space."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from dnas.nn.layers import (
 )
 from dnas.nn.stack import Stack
 from dnas.space import Mix, NetworkOutput, Task
+from dnas.spaces.validation import check_call
 
 if TYPE_CHECKING:
     from dnas.spaces.darts import DARTS
@@ -51,11 +52,10 @@ class Run(NamedTuple):
 
 def plan(space: "DARTS", stem_channels: tuple[int, int], after_reduction: bool) -> list[Run]:
     """Divides a network's cells into runs."""
-    reductions = {space.cells // 3, 2 * space.cells // 3}
     runs: list[Run] = []
     channels, inputs = space.channels, stem_channels
     for i in range(space.cells):
-        reduction = i in reductions
+        reduction = i in space.reductions
         channels *= 2 if reduction else 1
         if runs and not reduction and not runs[-1].reduction:
             runs[-1] = runs[-1]._replace(length=runs[-1].length + 1)
@@ -118,8 +118,8 @@ class CellRun(nnx.Module):
         self,
         older: jax.Array,
         newer: jax.Array,
-        graph: Callable[[nnx.Module, list[jax.Array], jax.Array | None], list[jax.Array]],
-        keys: jax.Array | None,
+        graph: Callable[[nnx.Module, list[jax.Array], Any], list[jax.Array]],
+        xs: Any,
         use_running_average: bool,
     ) -> tuple[jax.Array, jax.Array]:
         """The last two outputs, given those of the two cells before.
@@ -127,8 +127,8 @@ class CellRun(nnx.Module):
         Args:
           older: output of the cell before the last one.
           newer: output of the last cell.
-          graph: applies a cell's graph to its two inputs.
-          keys: one for each cell, or None.
+          graph: applies a cell's graph to its two inputs, given its entry of `xs`.
+          xs: a pytree of arrays with one leading entry for each cell.
           use_running_average: of the batch normalisations.
         """
         run, before = self.run, newer
@@ -146,7 +146,7 @@ class CellRun(nnx.Module):
         kernels = [jnp.stack(side) for side in kernels]
 
         def body(cell, carry, x):
-            kernels, key = x
+            kernels, own = x
             states = [
                 norm(
                     conv(jax.nn.relu(state), kernel[None, None]),
@@ -154,10 +154,10 @@ class CellRun(nnx.Module):
                 )
                 for state, kernel, norm in zip(carry, kernels, cell.norms, strict=True)
             ]
-            y = jnp.concatenate(graph(cell.graph, states, key), -1)
+            y = jnp.concatenate(graph(cell.graph, states, own), -1)
             return carry[1], _pad_channels(y, carry[1].shape[-1]) if run.length > 1 else y
 
-        older, newer = self.stack(body, (older, newer), (kernels, keys))
+        older, newer = self.stack(body, (older, newer), (kernels, xs))
         return (older[..., :outputs] if run.length > 1 else before), newer[..., :outputs]
 
 
@@ -249,24 +249,34 @@ class Skeleton(nnx.Module):
         self.classifier = Linear(space.nodes * self.plan[-1].channels, task.classes)
 
     def features(
-        self, x: jax.Array, graphs: Callable, key: jax.Array | None, use_running_average: bool
+        self,
+        x: jax.Array,
+        graphs: Callable[[Run], tuple[Callable, Any]],
+        key: jax.Array | None,
+        use_running_average: bool,
     ) -> tuple[jax.Array, jax.Array]:
         """Outputs of the last cell and of the second reduction cell.
 
-        `graphs` gives, for each run, the function that applies a cell's graph.
+        Args:
+          x: images.
+          graphs: for a run, ``(cell, states, (key, own)) -> nodes`` and what each of its cells has
+            of its own: a pytree of arrays with a leading axis of cells, or None.
+          key: of operations that are random.
+          use_running_average: of the batch normalisations.
         """
         keys = None if key is None else jax.random.split(key, self.space.cells)
         older, newer = self.stem(x, use_running_average)
         reduced = newer
         for run, cell_run in zip(self.plan, self.runs, strict=True):
             here = None if keys is None else keys[run.first : run.first + run.length]
-            older, newer = cell_run(older, newer, graphs(run), here, use_running_average)
+            graph, own = graphs(run)
+            older, newer = cell_run(older, newer, graph, (here, own), use_running_average)
             reduced = newer if run.reduction else reduced
         return newer, reduced
 
 
 class Supernet(Skeleton):
-    """All candidates on all edges; called as ``net(images, mix, key=None)``."""
+    """All candidates on all edges; called as `dnas.space.SearchSpace.supernet` says."""
 
     def __init__(self, space: "DARTS", task: Task, *, rngs: nnx.Rngs):
         fused = {**FUSED, **NORMALISED_POOLS}
@@ -278,6 +288,7 @@ class Supernet(Skeleton):
                 space.nodes,
                 space.candidates("reduce" if run.reduction else "normal"),
                 stride=2 if run.reduction else 1,
+                mixing=space.mixing,
                 fused=fused,
                 rngs=rngs,
             )
@@ -292,16 +303,36 @@ class Supernet(Skeleton):
             rngs=rngs,
         )
 
-    def __call__(self, x: jax.Array, mix: Mix, key: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        mix: Mix,
+        key: jax.Array | None = None,
+        *,
+        auxiliary_skip: jax.Array | float | None = None,
+        skip_dropout: jax.Array | float | None = None,
+    ) -> jax.Array:
         """Logits ``[batch, classes]`` of images ``[batch, height, width, channels]``."""
-        weights = {
-            part: cells.by_source(self.space.tables(mix, part), 2, self.space.nodes)
-            for part in ("normal", "reduce")
-        }
+        space = self.space
+        check_call(space.mixing, key, auxiliary_skip, skip_dropout)
+        parts = {part: space.part(part).weights(mix, space.mixing) for part in ("normal", "reduce")}
 
         def graphs(run):
-            mine = weights["reduce" if run.reduction else "normal"]
-            return lambda graph, states, key: graph(states, mine, key)
+            weights, layered = parts["reduce" if run.reduction else "normal"]
+            first = sum((i in space.reductions) == run.reduction for i in range(run.first))
+            last = first + run.length
+
+            def graph(cell, states, inputs):
+                key, own = inputs
+                return cell(
+                    states,
+                    own if layered else weights,
+                    key,
+                    auxiliary_skip=auxiliary_skip,
+                    skip_dropout=skip_dropout,
+                )
+
+            return graph, jax.tree.map(lambda w: w[first:last], weights) if layered else None
 
         y, _ = self.features(x, graphs, key, use_running_average=False)
         return self.classifier(pool.global_avg_pool(y))
@@ -354,10 +385,11 @@ class Network(Skeleton):
         drop = drop_path if train else None
         average = not train
 
-        def graph(cell, states, key):
+        def graph(cell, states, inputs):
+            key, _ = inputs
             return cell(states, use_running_average=average, key=key, drop=drop)
 
-        y, reduced = self.features(x, lambda run: graph, key, average)
+        y, reduced = self.features(x, lambda run: (graph, None), key, average)
         logits = self.classifier(pool.global_avg_pool(y))
         if self.auxiliary is None or not train:
             return NetworkOutput(logits)

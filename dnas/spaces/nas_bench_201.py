@@ -7,7 +7,8 @@ node takes the sum of one operation on every earlier node.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,9 +22,15 @@ from dnas.nn.fused import FUSED
 from dnas.nn.initial import initialise
 from dnas.nn.layers import Conv, Linear, NormMaker, ReluConvNorm, batch_statistics, running
 from dnas.nn.stack import Stack
-from dnas.space import Decision, Mix, NetworkOutput, Task
-from dnas.spaces import published
-from dnas.spaces.validation import check_candidates, check_choices, check_positive
+from dnas.space import PLAIN, Decision, Mix, Mixing, NetworkOutput, Task
+from dnas.spaces import parts, published
+from dnas.spaces.validation import (
+    check_call,
+    check_choices,
+    check_mixing,
+    check_part,
+    check_positive,
+)
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
@@ -38,6 +45,8 @@ class NASBench201:
       nodes: nodes of a cell, its input among them.
       operations: candidates on every edge.
       stages: stages, with a reduction between each two.
+      edges: candidates for each edge, where they differ; else None.
+      mixing: how the supernet mixes its candidates.
     """
 
     channels: int = 16
@@ -45,6 +54,8 @@ class NASBench201:
     nodes: int = 4
     operations: tuple[str, ...] = OPERATIONS
     stages: int = 3
+    edges: parts.Candidates | None = None
+    mixing: Mixing = PLAIN
 
     name = "nas_bench_201"
 
@@ -52,12 +63,30 @@ class NASBench201:
         check_positive(self, "channels", "cells", "stages")
         if self.nodes < 2:
             raise ValueError(f"nodes={self.nodes}: a cell needs an input and one node at least")
-        check_candidates("operations", self.operations)
+        check_part(self.part)
+        check_mixing(self.mixing, self.channels)
+
+    @property
+    def part(self) -> parts.Part:
+        """The only kind of cell."""
+        edges_in_all = self.nodes * (self.nodes - 1) // 2
+        own = (self.operations,) * edges_in_all if self.edges is None else self.edges
+        return parts.Part("cell", 1, self.nodes - 1, own, self.stages * self.cells)
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
-        """One table: six edges with five operations each, as published."""
-        return {"cell": Decision(cells.rows(1, self.nodes - 1), self.operations)}
+        """One table, as published six edges of five operations; else one for each edge."""
+        return self.part.decisions(self.mixing)
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """For each table, the number of cells."""
+        return dict.fromkeys(self.decisions, self.part.layers)
+
+    def restrict(self, keep: Mapping[str, Mapping[str, Sequence[str]]]) -> "NASBench201":
+        """The space in which some edges have fewer candidates: ``{'cell': {row: candidates}}``."""
+        kept = parts.restrict([self.part], keep)
+        return dataclasses.replace(self, edges=kept["cell"]) if kept else self
 
     def supernet(self, task: Task, *, rngs: nnx.Rngs) -> "Supernet":
         """The network of all candidates."""
@@ -74,28 +103,28 @@ class NASBench201:
 
     def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:
         """Every edge takes its strongest operation."""
-        chosen = discretize.argmax(np.asarray(mix["cell"]), self.decisions["cell"])
-        return Genotype.create(self.name, {"cell": chosen})
+        rows = self.part.choosable(mix, self.mixing)
+        return Genotype.create(self.name, {"cell": discretize.argmax_of(rows)})
 
     def sample(self, rng: np.random.Generator) -> Genotype:
-        """Every edge takes any operation."""
-        rows = self.decisions["cell"].rows
-        picks = rng.integers(len(self.operations), size=len(rows))
+        """Every edge takes any of its operations."""
+        rows, candidates = self.part.rows, self.part.candidates
+        picks = rng.integers([len(edge) for edge in candidates])
         return Genotype.create(
             self.name,
-            {"cell": {row: self.operations[p] for row, p in zip(rows, picks, strict=True)}},
+            {"cell": {r: edge[p] for r, edge, p in zip(rows, candidates, picks, strict=True)}},
         )
 
     def validate(self, genotype: Genotype) -> None:
         """Raises ValueError unless the genotype names one operation for every edge."""
         check_choices(genotype, self.name, ("cell",))
-        rows, chosen = self.decisions["cell"].rows, genotype["cell"]
+        rows, chosen = self.part.rows, genotype["cell"]
         if set(chosen) != set(rows):
             raise ValueError(f"expected the edges {rows}, got {tuple(chosen)}")
-        for row, option in chosen.items():
-            if option not in self.operations:
+        for row, candidates in zip(rows, self.part.candidates, strict=True):
+            if chosen[row] not in candidates:
                 raise ValueError(
-                    f"edge {row!r} has the operation {option!r}; expected one of {self.operations}"
+                    f"edge {row!r} has the operation {chosen[row]!r}; expected one of {candidates}"
                 )
 
     def parse(self, text: str) -> Genotype:
@@ -151,15 +180,13 @@ class Skeleton(nnx.Module):
         self.last_norm = norm(widths[-1])
         self.classifier = Linear(widths[-1], task.classes)
 
-    def run(
-        self, x: jax.Array, body: Callable, keys: jax.Array | None, use_running_average: bool
-    ) -> jax.Array:
-        """Logits of images; `body` applies a cell, `keys` has one for every cell or is None."""
+    def run(self, x: jax.Array, body: Callable, xs: Any, use_running_average: bool) -> jax.Array:
+        """Logits of images; `body` applies a cell, `xs` are arrays ``[stages, cells, ...]``."""
         x = self.stem_norm(self.stem(x), use_running_average=use_running_average)
         for i, stage in enumerate(self.stages):
             if i > 0:
                 x = self.reductions[i - 1](x, use_running_average)
-            x = stage(body, x, None if keys is None else keys[i])
+            x = stage(body, x, jax.tree.map(lambda v, i=i: v[i], xs))
         x = jax.nn.relu(self.last_norm(x, use_running_average=use_running_average))
         return self.classifier(pool.global_avg_pool(x))
 
@@ -169,27 +196,52 @@ def _keys(key: jax.Array | None, space: NASBench201) -> jax.Array | None:
 
 
 class Supernet(Skeleton):
-    """All candidates on all edges; called as ``net(images, mix, key=None)``."""
+    """All candidates on all edges; called as `dnas.space.SearchSpace.supernet` says."""
 
     def __init__(self, space: NASBench201, task: Task, *, rngs: nnx.Rngs):
         self.space = space
-        candidates = (space.operations,) * len(space.decisions["cell"].rows)
 
         def make_cell(width, rngs):
-            return cells.MixedCell(width, 1, space.nodes - 1, candidates, fused=FUSED, rngs=rngs)
+            return cells.MixedCell(
+                width,
+                1,
+                space.nodes - 1,
+                space.part.candidates,
+                mixing=space.mixing,
+                fused=FUSED,
+                rngs=rngs,
+            )
 
         norm = batch_statistics(affine=True)
         super().__init__(space, task, make_cell, norm, remat=True, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mix: Mix, key: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        mix: Mix,
+        key: jax.Array | None = None,
+        *,
+        auxiliary_skip: jax.Array | float | None = None,
+        skip_dropout: jax.Array | float | None = None,
+    ) -> jax.Array:
         """Logits ``[batch, classes]`` of images ``[batch, height, width, channels]``."""
-        rows, options = self.space.decisions["cell"]
-        weights = cells.by_source([(rows, options, mix["cell"])], 1, self.space.nodes - 1)
+        space = self.space
+        check_call(space.mixing, key, auxiliary_skip, skip_dropout)
+        weights, layered = space.part.weights(mix, space.mixing)
+        shape = (space.stages, space.cells)
+        own = jax.tree.map(lambda w: w.reshape(*shape, *w.shape[1:]), weights) if layered else None
 
-        def body(cell, x, key):
-            return cell([x], weights, key)[-1]
+        def body(cell, x, inputs):
+            key, own = inputs
+            return cell(
+                [x],
+                own if layered else weights,
+                key,
+                auxiliary_skip=auxiliary_skip,
+                skip_dropout=skip_dropout,
+            )[-1]
 
-        return self.run(x, body, _keys(key, self.space), use_running_average=False)
+        return self.run(x, body, (_keys(key, space), own), use_running_average=False)
 
 
 class Network(Skeleton):

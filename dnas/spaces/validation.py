@@ -5,6 +5,8 @@ from typing import Any
 from dnas import checks
 from dnas.genotype import Genotype
 from dnas.nn import operations
+from dnas.space import Mixing
+from dnas.spaces.parts import Part
 
 
 def check_positive(space: Any, *fields: str) -> None:
@@ -20,6 +22,50 @@ def check_candidates(where: str, candidates: tuple[str, ...]) -> None:
         raise ValueError(f"{where} has a candidate twice: {candidates}")
     if not set(candidates) - {"none"}:
         raise ValueError(f"{where} has no candidate beside 'none': {candidates}")
+
+
+def check_part(part: Part) -> None:
+    """Raises ValueError unless every edge of a part has candidates, as `check_candidates` says."""
+    if len(part.candidates) != len(part.rows):
+        raise ValueError(
+            f"{part.name} names candidates for {len(part.candidates)} edges; a cell of "
+            f"{part.nodes} nodes has {len(part.rows)}"
+        )
+    for row, edge in zip(part.rows, part.candidates, strict=True):
+        check_candidates(f"edge {row!r} of {part.name}", edge)
+
+
+def check_mixing(mixing: Mixing, channels: int, even: bool = False) -> None:
+    """Raises ValueError unless cells of that many channels can be mixed so.
+
+    Args:
+      mixing: how candidates are mixed.
+      channels: of the first cells.
+      even: whether the operations need an even number of channels.
+    """
+    if not isinstance(mixing, Mixing):
+        raise ValueError(f"mixing={mixing!r}: expected a dnas.space.Mixing")
+    checks.whole("mixing.partial", mixing.partial)
+    for field, value in mixing._asdict().items():
+        if field != "partial" and not isinstance(value, bool):
+            raise ValueError(f"mixing.{field}={value!r}: expected True or False")
+    multiple = mixing.partial * (2 if even else 1)
+    if channels % multiple:
+        raise ValueError(
+            f"mixing.partial={mixing.partial} with channels={channels}: expected channels that are "
+            f"a multiple of {multiple}"
+        )
+
+
+def check_call(mixing: Mixing, key: Any, auxiliary_skip: Any, skip_dropout: Any) -> None:
+    """Raises ValueError unless a supernet can be called with these arguments."""
+    if auxiliary_skip is not None and not mixing.auxiliary_skip:
+        raise ValueError(
+            "auxiliary_skip is given, but this supernet has no auxiliary skip connections: build "
+            "its space with mixing=Mixing(auxiliary_skip=True)"
+        )
+    if skip_dropout is not None and key is None:
+        raise ValueError("skip_dropout needs a PRNG key: call the supernet with key=")
 
 
 def check_choices(genotype: Genotype, space: str, parts: tuple[str, ...]) -> None:
