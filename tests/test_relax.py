@@ -86,3 +86,150 @@ def test_soft_samples_follow_the_schedule_without_recompiling():
     # The same noise at both temperatures: logits are in the ratio of the temperatures.
     ratio = np.log(late["a"][0, 0] / late["a"][0, 1]) / np.log(early["a"][0, 0] / early["a"][0, 1])
     np.testing.assert_allclose(ratio, 100, rtol=1e-2)
+
+
+EVERY = {
+    "softmax": relax.softmax,
+    "sigmoid": relax.sigmoid,
+    "sparsemax": relax.sparsemax,
+    "entmax15": relax.entmax15,
+    "gumbel_softmax": relax.gumbel_softmax,
+    "soft_gumbel": lambda: relax.gumbel_softmax(0.7, hard=False),
+    "reinmax": relax.reinmax,
+    "dirichlet": relax.dirichlet,
+    "uniform_sample": relax.uniform_sample,
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_leading_axes_are_rows_and_samples_differentiate_reverse_over_forward(name):
+    relaxation = EVERY[name]()
+    alphas = {"t": jax.random.normal(jax.random.key(3), (2, 3, 4))}
+    flat = {"t": alphas["t"].reshape(6, 4)}
+    expected = relaxation.expected(alphas)["t"]
+    np.testing.assert_array_equal(expected.reshape(6, 4), relaxation.expected(flat)["t"])
+    if name != "sigmoid":
+        np.testing.assert_allclose(expected.sum(-1), 1, rtol=1e-6)
+
+    def sample(alphas):
+        return relaxation.sample(jax.random.key(1), alphas, jnp.int32(0))["t"]
+
+    weights, direction = jax.random.normal(jax.random.key(2), (2, 2, 3, 4))
+
+    def derivative(alphas):  # of a loss in the weights; supernets differentiate it in alphas
+        return jax.jvp(lambda w: (w * sample(alphas)).sum(), (weights,), (direction,))[1]
+
+    @jax.jit
+    def both(alphas):
+        mix, pull = jax.vjp(sample, alphas)
+        return mix, pull(direction)[0]["t"], jax.grad(derivative)(alphas)["t"]
+
+    mix, plain, mixed = both(alphas)
+    assert mix.shape == mixed.shape == (2, 3, 4)
+    assert mix.dtype == jnp.float32
+    assert (np.asarray(mix) >= 0).all()
+    assert (np.asarray(mix) <= 1 + 1e-6).all()
+    np.testing.assert_allclose(mixed, plain, rtol=1e-5, atol=1e-7)
+    assert (np.abs(plain).max((1, 2)) > 0).all() == (name != "uniform_sample")
+
+
+@pytest.mark.parametrize("name", ["sparsemax", "entmax15", "reinmax", "dirichlet"])
+def test_nan_is_not_hidden(name):
+    relaxation = EVERY[name]()
+
+    @jax.jit
+    def both(alphas):
+        return jax.value_and_grad(
+            lambda a: relaxation.sample(jax.random.key(0), a, jnp.int32(0))["t"][0, 0]
+        )(alphas)
+
+    value, gradient = both({"t": jnp.full((1, 3), jnp.nan)})
+    assert jnp.isnan(value)
+    assert jnp.isnan(gradient["t"]).any()
+
+
+def test_sigmoid_is_the_sigmoid():
+    np.testing.assert_allclose(
+        relax.sigmoid().expected(ALPHAS)["a"], 1 / (1 + np.exp(-np.asarray(ALPHAS["a"]))), rtol=1e-6
+    )
+
+
+def test_uniform_samples_are_uniform_whatever_alphas_are():
+    drawn = samples(relax.uniform_sample(), 20_000)
+    for table in drawn.values():
+        np.testing.assert_array_equal(table.sum(-1), 1)
+        np.testing.assert_allclose(table.mean(0), 1 / table.shape[-1], atol=0.015)
+    np.testing.assert_allclose(
+        relax.uniform_sample().expected(ALPHAS)["a"], jax.nn.softmax(ALPHAS["a"]), rtol=1e-6
+    )
+
+
+def test_dirichlet_gradients_are_those_of_its_moments():
+    weights = jnp.array([[1.0, -2.0, 0.5], [0.3, 2.0, -1.0]])
+
+    def sampled(table):
+        """Monte-Carlo estimates of E[w'm] and E[w'm^2], which reparameterised gradients follow."""
+        many = {"t": jnp.broadcast_to(table, (10_000, *table.shape))}
+        mix = relax.dirichlet().sample(jax.random.key(0), many, jnp.int32(0))["t"]
+        return jnp.array([(weights * mix**p).sum((1, 2)).mean() for p in (1, 2)])
+
+    def exact(table):
+        c = jax.nn.elu(table) + 1
+        total = c.sum(-1, keepdims=True)
+        second = c * (c + 1) / (total * (total + 1))
+        return jnp.array([(weights * c / total).sum(), (weights * second).sum()])
+
+    @jax.jit
+    def both(table):
+        value, pull = jax.vjp(sampled, table)
+        true_value, true_pull = jax.vjp(exact, table)
+        return (value, jax.vmap(pull)(jnp.eye(2))), (true_value, jax.vmap(true_pull)(jnp.eye(2)))
+
+    found, expected = both(ALPHAS["a"])
+    np.testing.assert_allclose(found[0], expected[0], atol=0.03)
+    np.testing.assert_allclose(found[1][0], expected[1][0], atol=0.03)
+    assert np.abs(expected[1][0]).max((1, 2)).min() > 0.2
+    mean = relax.dirichlet().expected({"t": jnp.array([[0.0, 1.0, -200.0]])})["t"]
+    np.testing.assert_allclose(mean, [[1 / 3, 2 / 3, 0]], atol=1e-6)
+
+
+def test_concentrations_stay_positive_and_follow_elu():
+    table = jnp.array([-3.0, -0.5, 0.0, 0.5, 3.0])
+    np.testing.assert_allclose(relax.concentration(table), jax.nn.elu(table) + 1, rtol=1e-6)
+    np.testing.assert_allclose(relax.concentration(jnp.float32(-30)), np.exp(-30.0), rtol=1e-5)
+    slopes = jax.vmap(jax.grad(relax.concentration))(table)
+    np.testing.assert_allclose(slopes, np.minimum(np.exp(table), 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.5])
+def test_reinmax_is_unbiased_for_quadratic_losses_at_temperature_one(temperature):
+    rng = np.random.default_rng(0)
+    theta = jnp.array(rng.normal(size=4), jnp.float32)
+    a, b = rng.normal(size=(4, 4)), rng.normal(size=4)
+
+    def loss(m):
+        return m @ a @ m + b @ m
+
+    def gradient(relaxation, key):
+        def value(row):
+            mix = relaxation.sample(key, {"t": row[None]}, jnp.int32(0))["t"][0]
+            return loss(mix), mix
+
+        return jax.grad(value, has_aux=True)(theta)
+
+    def expectation(relaxation):
+        """Over the four outcomes, each with the gradient that it comes with, and its chance."""
+        keys = jax.random.split(jax.random.key(0), 200)
+        gradients, mixes = jax.jit(jax.vmap(lambda key: gradient(relaxation, key)))(keys)
+        first = [int(np.flatnonzero(mixes[:, k])[0]) for k in range(4)]
+        return jax.nn.softmax(theta) @ gradients[jnp.array(first)]
+
+    exact = jax.grad(lambda t: jax.nn.softmax(t) @ jax.vmap(loss)(jnp.eye(4)))(theta)
+    found = expectation(relax.reinmax(temperature))
+    if temperature == 1:
+        np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-5)
+        return
+    assert np.abs(found - exact).max() > 0.01
+    drawn = samples(relax.reinmax(temperature), 20_000)["a"]
+    assert set(np.unique(drawn)) == {0.0, 1.0}
+    np.testing.assert_allclose(drawn.mean(0), jax.nn.softmax(ALPHAS["a"]), atol=0.015)
