@@ -3,7 +3,8 @@
 The search minimises ``L_valid(w*(alphas), alphas)`` where ``w*`` minimises ``L_train(w, alphas)``
 (Liu et al., 2019, equations 3-4). The estimates differ in what they put for ``w*``: the present
 weights (`first_order`), or the weights after some steps of the weight optimizer, differentiated
-exactly (`unrolled`) or by central differences (`finite_difference`).
+exactly (`unrolled`) or by central differences (`finite_difference`). `dnas.implicit` differentiates
+the condition that ``w*`` is a minimum. Two controls estimate nothing: `joint` and `frozen`.
 
 Everything is written for one replica of a data-parallel program: `Problem.mean` averages over
 replicas, and is the identity where there is only one.
@@ -30,12 +31,14 @@ class Problem(NamedTuple):
       valid_loss: ``(params, alphas) -> (loss, auxiliary)`` on the validation batch.
       optimizer: the weight optimizer.
       mean: averages a pytree over replicas.
+      step: number of the search's step, traced; for schedules.
     """
 
     train_loss: Callable[[Params, Alphas], jax.Array]
     valid_loss: Callable[[Params, Alphas], tuple[jax.Array, Any]]
     optimizer: optax.GradientTransformation
     mean: Callable[[Any], Any] = lambda tree: tree
+    step: jax.Array | int = 0
 
 
 # (problem, params, opt_state, alphas) -> (gradient in alphas, auxiliary of the validation loss)
@@ -57,6 +60,34 @@ def first_order() -> Hypergradient:
     return estimate
 
 
+def joint() -> Hypergradient:
+    """The gradient of the training loss: alphas are trained as weights are, on their batch.
+
+    The single-level optimisation that Liu et al. (2019, section 3) compare with. The validation
+    loss is only computed for its auxiliary.
+    """
+
+    def estimate(problem, params, opt_state, alphas):
+        del opt_state
+        gradient = jax.grad(problem.train_loss, 1)(params, alphas)
+        return problem.mean(gradient), problem.valid_loss(params, alphas)[1]
+
+    return estimate
+
+
+def frozen() -> Hypergradient:
+    """Zeros: alphas stay as they are, unless their optimizer decays them.
+
+    For controls, such as random search with weight sharing (Li and Talwalkar, 2019).
+    """
+
+    def estimate(problem, params, opt_state, alphas):
+        del opt_state
+        return jax.tree.map(jnp.zeros_like, alphas), problem.valid_loss(params, alphas)[1]
+
+    return estimate
+
+
 def unrolled(steps: int = 1) -> Hypergradient:
     """Differentiates exactly through steps of the weight optimizer (Liu et al., 2019, eq. 6-7).
 
@@ -67,7 +98,7 @@ def unrolled(steps: int = 1) -> Hypergradient:
     Args:
       steps: inner steps, all on the training batch.
     """
-    return _lookahead(steps, _exact_product)
+    return _lookahead(steps, exact_product)
 
 
 def finite_difference(radius: float = 0.01) -> Hypergradient:
@@ -96,7 +127,15 @@ def finite_difference(radius: float = 0.01) -> Hypergradient:
     return _lookahead(1, product)
 
 
-def _exact_product(train_loss, params, alphas, direction, in_params):
+def exact_product(
+    train_loss: Callable[[Params, Alphas], jax.Array],
+    params: Params,
+    alphas: Alphas,
+    direction: Params,
+    in_params: bool,
+) -> tuple[Params, Alphas]:
+    """A `Product` by reverse-over-forward differentiation: about two gradients' work and memory."""
+
     def derivative(params, alphas):
         return jax.jvp(lambda p: train_loss(p, alphas), (params,), (direction,))[1]
 

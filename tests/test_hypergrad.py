@@ -76,6 +76,19 @@ def test_closed_form_of_the_quadratic(method, steps):
         assert np.abs(expected - c).max() > 0.1
 
 
+def test_controls_of_alphas():
+    """The single-level gradient is that of the training loss; the frozen one is nothing."""
+    h, a, b, c, w, _, alphas = quadratic()
+    problem = as_problem(*map(jnp.asarray, (h, a, b, c)), sgd())
+    arguments = problem, jnp.asarray(w), None, {"t": jnp.asarray(alphas)}
+    gradient, auxiliary = hypergrad.joint()(*arguments)
+    np.testing.assert_allclose(gradient["t"], -a.T @ h @ (w - a @ alphas), rtol=1e-5)
+    assert auxiliary == "auxiliary"
+    gradient, auxiliary = hypergrad.frozen()(*arguments)
+    np.testing.assert_array_equal(gradient["t"], np.zeros(3))
+    assert auxiliary == "auxiliary"
+
+
 def naive(problem, params, opt_state, alphas, steps):
     """Plain reverse-over-reverse differentiation through the steps."""
 
@@ -101,6 +114,21 @@ def test_other_optimizers_against_naive_differentiation(optimizer, steps):
     arguments = (problem, w, optimizer.init(w), {"t": alphas})
     gradient, _ = hypergrad.unrolled(steps)(*arguments)
     chex.assert_trees_all_close(gradient, naive(*arguments, steps), rtol=1e-4)
+
+
+def test_replicas_average_the_single_level_gradient():
+    *numbers, w, _, alphas = (jnp.stack(x) for x in zip(*map(quadratic, range(3)), strict=True))
+    w, alphas = w[0], {"t": alphas[0]}
+
+    def of_replica(*numbers):
+        problem = as_problem(*numbers, sgd())
+        problem = problem._replace(mean=lambda tree: jax.lax.pmean(tree, "replicas"))
+        return hypergrad.joint()(problem, w, None, alphas)[0]["t"]
+
+    found = jax.vmap(of_replica, axis_name="replicas")(*numbers)
+    problems = [as_problem(*n, sgd()) for n in zip(*numbers, strict=True)]
+    each = [jax.grad(problem.train_loss, 1)(w, alphas)["t"] for problem in problems]
+    np.testing.assert_allclose(found, [sum(each) / 3] * 3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("steps", [1, 2])

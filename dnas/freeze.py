@@ -1,0 +1,164 @@
+"""Stopping single operations: OLES, operation-level early stopping (Jiang et al., 2023).
+
+Operations with weights overfit the training half while alphas are judged by the validation half,
+which hands the edges to operations without weights. OLES watches each operation on each edge of
+each cell, and ends its training when its two gradients no longer point the same way.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dnas import checks
+
+Params = Any
+
+# Where the parameters of fused operations keep their edges; see `dnas.nn.fused`.
+EDGE_AXIS = {"kernel": -2, "kernels": -2, "depthwise": -1, "pointwise": -2}
+
+
+class Freeze(NamedTuple):
+    """A rule that freezes weights, as a pair of pure functions.
+
+    Attributes:
+      init: ``params -> state``.
+      update: ``(train_gradient, valid_gradient, state) -> (mask, state)``: gradients of the two
+        losses in params, averaged over replicas; the mask has the structure of params and zeros
+        for what is frozen, else ones, in shapes that broadcast. It is for the *updates* of the
+        optimizer: momentum and decay would go on moving weights whose gradient is masked.
+    """
+
+    init: Callable[[Params], Any]
+    update: Callable[[Params, Params, Any], tuple[Params, Any]]
+
+
+class OLESState(NamedTuple):
+    """What OLES remembers; the arrays ``[cells, edges]`` are by operation.
+
+    Attributes:
+      frozen: which operations are frozen.
+      total: sums of cosines in this window.
+      seen: how many cosines these are.
+      step: number of updates.
+    """
+
+    frozen: dict[str, jax.Array]
+    total: dict[str, jax.Array]
+    seen: dict[str, jax.Array]
+    step: jax.Array
+
+
+def oles(window: int = 20, threshold: float = 0.4) -> Freeze:
+    """Freezes operations whose training and validation gradients disagree (Jiang et al., 2023).
+
+    Every `window` steps, an operation whose mean cosine over these steps is below the threshold
+    is frozen for the rest of the search. The cosine is that of the paper, between the two gradients
+    of all weights of one operation as one vector. (The authors' program averages the cosines of
+    single columns of each weight instead, and compares a training gradient with the next step's
+    validation gradient.) Steps in which one of the gradients is zero, because a single-path
+    relaxation left the operation out, do not count.
+
+    Args:
+      window: steps between two decisions; published as 20.
+      threshold: of the mean cosine; published as 0.4.
+    """
+    checks.whole("window", window)
+    if not -1 <= threshold <= 1:
+        raise ValueError(f"threshold={threshold!r}: expected a cosine, from -1 to 1")
+
+    def init(params: Params) -> OLESState:
+        shapes = jax.eval_shape(_by_operation, params, params)
+
+        def zeros(dtype):
+            return jax.tree.map(lambda x: jnp.zeros(x.shape, dtype), shapes)
+
+        return OLESState(zeros(bool), zeros(float), zeros(float), jnp.zeros((), jnp.int32))
+
+    def update(train_gradient, valid_gradient, state):
+        products = _by_operation(train_gradient, valid_gradient)
+        squares = jax.tree.map(
+            jnp.multiply,
+            _by_operation(train_gradient, train_gradient),
+            _by_operation(valid_gradient, valid_gradient),
+        )
+        counts = jax.tree.map(lambda s: s > 0, squares)
+        cosines = jax.tree.map(
+            lambda p, s, c: jnp.where(c, p / jnp.sqrt(jnp.where(c, s, 1.0)), 0.0),
+            products,
+            squares,
+            counts,
+        )
+        total = jax.tree.map(jnp.add, state.total, cosines)
+        seen = jax.tree.map(jnp.add, state.seen, counts)
+        step = state.step + 1
+        decide = step % window == 0
+        frozen = jax.tree.map(
+            lambda f, t, n: f | (decide & (n > 0) & (t < threshold * n)), state.frozen, total, seen
+        )
+        total, seen = jax.tree.map(lambda x: jnp.where(decide, 0.0, x), (total, seen))
+        return _mask(train_gradient, frozen), OLESState(frozen, total, seen, step)
+
+    return Freeze(init, update)
+
+
+def operation(path: tuple[Hashable, ...]) -> tuple[str, int | None] | None:
+    """Which candidate operation a parameter of a supernet belongs to.
+
+    Args:
+      path: keys that lead to the parameter in the supernet's pure dictionary.
+
+    Returns:
+      A name that all parameters of the operation have in common, on all edges and in all cells of
+      a stack, and the parameter's axis of edges: None where it belongs to a single edge. None
+      for parameters that belong to no candidate.
+
+    Raises:
+      ValueError: a fused operation has a parameter whose axis of edges is not known.
+    """
+    if "operations" not in path:
+        return None
+    start = path.index("operations") + 2  # behind the operation's name
+    kind = path[start]
+    if kind == "edges":  # edge by edge: see `dnas.nn.mixed.EdgeByEdge`
+        return "/".join(map(str, path[: start + 2])), None
+    if kind not in EDGE_AXIS:
+        raise ValueError(
+            f"the parameter {'/'.join(map(str, path))!r} of a fused operation is called {kind!r}; "
+            f"its axis of edges is known only for {sorted(EDGE_AXIS)}: extend freeze.EDGE_AXIS"
+        )
+    return "/".join(map(str, path[:start])), EDGE_AXIS[kind]
+
+
+def _by_operation(a: Params, b: Params) -> dict[str, jax.Array]:
+    """Inner products of two trees of gradients, ``[cells, edges]`` for each operation."""
+    sums: dict[str, jax.Array] = {}
+
+    def add(path, x, y):
+        if (found := operation(_keys(path))) is not None:
+            name, axis = found
+            product = (x * y).astype(jnp.float32)
+            product = product[..., None] if axis is None else jnp.moveaxis(product, axis, -1)
+            product = product.sum(tuple(range(1, product.ndim - 1)))
+            sums[name] = sums[name] + product if name in sums else product
+
+    jax.tree_util.tree_map_with_path(add, a, b)
+    return sums
+
+
+def _mask(params: Params, frozen: dict[str, jax.Array]) -> Params:
+    def mask(path, x):
+        if (found := operation(_keys(path))) is None:
+            return jnp.ones((), x.dtype)
+        name, axis = found
+        shape = [len(x)] + [1] * (x.ndim - 1)
+        if axis is not None:
+            shape[axis] = x.shape[axis]
+        return jnp.where(frozen[name], 0, 1).astype(x.dtype).reshape(shape)
+
+    return jax.tree_util.tree_map_with_path(mask, params)
+
+
+def _keys(path: tuple) -> tuple[Hashable, ...]:
+    return tuple(key.key for key in path)
