@@ -1,6 +1,6 @@
 """The bilevel search: weights on one half of the training images, alphas on the other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -10,11 +10,17 @@ import optax
 from flax import nnx
 from jax import lax
 
+from dnas import eigen
+from dnas.alignment import WeightPenalty
+from dnas.freeze import Freeze
 from dnas.hypergrad import Hypergradient, Problem
+from dnas.perturb import Perturbation
+from dnas.regularize import Regularizer
 from dnas.relax import Relaxation
 from dnas.space import Alphas, Mix, SearchSpace, Task, initial_alphas
 
 Batch = dict[str, jax.Array]  # 'image': uint8 [batch, height, width, channels]; 'label': [batch]
+Metrics = dict[str, jax.Array]
 
 
 class SearchState(NamedTuple):
@@ -27,6 +33,7 @@ class SearchState(NamedTuple):
       alpha_opt: state of the optimizer of alphas.
       key: the run's PRNG key; it never changes, steps fold their number into it.
       step: number of steps taken.
+      extra: what `Freeze` remembers; ``()`` where nothing is frozen.
     """
 
     params: Any
@@ -35,6 +42,7 @@ class SearchState(NamedTuple):
     alpha_opt: optax.OptState
     key: jax.Array
     step: jax.Array
+    extra: Any = ()
 
 
 class Search(NamedTuple):
@@ -45,11 +53,29 @@ class Search(NamedTuple):
       step: ``(state, train_batch, valid_batch) -> (state, metrics)``; metrics are float32
         scalars, averaged over replicas.
       mix: ``alphas -> mix`` without noise.
+      eigenvalue: ``(state, train_batch, valid_batch) -> scalar``: the dominant eigenvalue of the
+        validation loss's Hessian in alphas, at the mix without noise (Zela et al., 2020).
     """
 
     init: Callable[[jax.Array], SearchState]
-    step: Callable[[SearchState, Batch, Batch], tuple[SearchState, dict[str, jax.Array]]]
+    step: Callable[[SearchState, Batch, Batch], tuple[SearchState, Metrics]]
     mix: Callable[[Alphas], Mix]
+    eigenvalue: Callable[[SearchState, Batch, Batch], jax.Array]
+
+
+class _Losses(NamedTuple):
+    """The losses of one batch.
+
+    Attributes:
+      sample: ``alphas -> mix`` with the step's noise.
+      of_mix: ``(params, mix) -> (loss, (loss, accuracy))``.
+    """
+
+    sample: Callable[[Alphas], Mix]
+    of_mix: Callable[[Any, Mix], tuple[jax.Array, tuple[jax.Array, jax.Array]]]
+
+    def of_alphas(self, params: Any, alphas: Alphas):
+        return self.of_mix(params, self.sample(alphas))
 
 
 def bilevel(
@@ -61,12 +87,21 @@ def bilevel(
     weight_optimizer: optax.GradientTransformation,
     alpha_optimizer: optax.GradientTransformation,
     preprocess: Callable[[jax.Array, jax.Array], jax.Array],
+    regularizers: Sequence[Regularizer] = (),
+    weight_penalty: WeightPenalty | None = None,
+    perturbation: Perturbation | None = None,
+    freeze: Freeze | None = None,
+    auxiliary_skip: optax.Schedule | None = None,
+    skip_dropout: optax.Schedule | None = None,
+    warmup_steps: int = 0,
+    alpha_scale: float = 1e-3,
     axis_name: str | None = None,
 ) -> Search:
     """Assembles a differentiable search (Liu et al., 2019, algorithm 1).
 
     A step first moves alphas along the hypergradient of the validation loss, then weights
-    along the gradient of the training loss at the new alphas.
+    along the gradient of the training loss at the new alphas. What is left out of the optional
+    parts costs nothing; nothing of what they do over time needs another compilation.
 
     Args:
       space: the search space.
@@ -76,13 +111,172 @@ def bilevel(
       weight_optimizer: optimizer of the weights.
       alpha_optimizer: optimizer of alphas, with their own weight decay.
       preprocess: ``(key, uint8 images) -> float images``: augmentation and normalisation.
+      regularizers: terms whose gradients are added to the hypergradient; see `dnas.regularize`.
+        The weights do not feel them.
+      weight_penalty: a term in the gradient of the weights; see `dnas.alignment.align_weights`.
+      perturbation: of the mix at which the weights take their step; see `dnas.perturb`.
+      freeze: ends the training of single operations; see `dnas.freeze`. It costs the gradient of
+        the validation loss in the weights.
+      auxiliary_skip: weight of the supernet's auxiliary skip connections, by step; needs a space
+        with them, see `dnas.space.Mixing`.
+      skip_dropout: probability that an element behind a skip connection is dropped, by step.
+      warmup_steps: alphas and their optimizer stay as they are in steps before this one.
+      alpha_scale: standard deviation of the initial alphas.
       axis_name: name of the axis of replicas when the step runs on several devices. Gradients
         are averaged over it; batch statistics stay each replica's own, and all replicas see
         the same sample of the relaxation.
 
     Returns:
       The search.
+
+    Raises:
+      ValueError: the supernet holds state beside its weights, or computes single paths where the
+        relaxation mixes.
     """
+    graph = _graph(space, task)
+    if getattr(getattr(space, "mixing", None), "single_path", False):
+        _check_one_hot(space, relaxation)
+
+    def mean(tree):
+        return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+    def own(key):  # a key of this replica's own
+        return key if axis_name is None else jax.random.fold_in(key, lax.axis_index(axis_name))
+
+    def init(key: jax.Array) -> SearchState:
+        net_key, alpha_key, run_key = jax.random.split(key, 3)
+        supernet = space.supernet(task, rngs=nnx.Rngs(net_key))
+        params = nnx.to_pure_dict(nnx.state(supernet, nnx.Param))
+        alphas = initial_alphas(space.decisions, alpha_key, alpha_scale)
+        return SearchState(
+            params=params,
+            alphas=alphas,
+            weight_opt=weight_optimizer.init(params),
+            alpha_opt=alpha_optimizer.init(alphas),
+            key=run_key,
+            step=jnp.zeros((), jnp.int32),
+            extra=() if freeze is None else freeze.init(params),
+        )
+
+    def losses(image_key: jax.Array, batch: Batch, key: jax.Array, step: jax.Array) -> _Losses:
+        images = preprocess(own(image_key), batch["image"])
+        mix_key, network_key = jax.random.split(key)
+        schedules = {"auxiliary_skip": auxiliary_skip, "skip_dropout": skip_dropout}
+        modifiers = {name: value(step) for name, value in schedules.items() if value is not None}
+
+        def sample(alphas):
+            mix = relaxation.sample(mix_key, alphas, step)
+            chex.assert_trees_all_equal_shapes_and_dtypes(mix, alphas)  # a user's may err
+            return mix
+
+        def of_mix(params, mix):
+            net = merge(graph, params)
+            logits = net(images, mix, key=own(network_key), **modifiers)
+            labels = batch["label"]
+            error = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+            accuracy = (logits.argmax(-1) == labels).mean(dtype=jnp.float32)
+            return error, (error, accuracy)
+
+        return _Losses(sample, of_mix)
+
+    def both_losses(state: SearchState, train_batch: Batch, valid_batch: Batch):
+        train_key, valid_key, *mix_keys = jax.random.split(
+            jax.random.fold_in(state.key, state.step), 4
+        )
+        train = losses(train_key, train_batch, mix_keys[0], state.step)
+        valid = losses(valid_key, valid_batch, mix_keys[1], state.step)
+        return train, valid, jax.random.fold_in(mix_keys[0], 2)
+
+    def regularization(state: SearchState, sample: Callable[[Alphas], Mix]):
+        """The gradient of the regularizers, and their metrics."""
+
+        def total(alphas):
+            parts = [term(alphas, sample(alphas), state.step) for term in regularizers]
+            metrics = {name: value for _, found in parts for name, value in found.items()}
+            return sum(term for term, _ in parts), metrics
+
+        return jax.grad(total, has_aux=True)(state.alphas)
+
+    def move_alphas(state: SearchState, train: _Losses, valid: _Losses):
+        terms, metrics = regularization(state, valid.sample) if regularizers else (None, {})
+        problem = Problem(
+            lambda params, alphas: train.of_alphas(params, alphas)[0],
+            valid.of_alphas,
+            weight_optimizer,
+            mean,
+            state.step,
+        )
+
+        def move():
+            gradient, found = hypergradient(problem, state.params, state.weight_opt, state.alphas)
+            if regularizers:  # they do not depend on the weights: it is a sum for every estimate
+                gradient = optax.tree.add(gradient, terms)
+            updates, alpha_opt = alpha_optimizer.update(gradient, state.alpha_opt, state.alphas)
+            return optax.apply_updates(state.alphas, updates), alpha_opt, found
+
+        def wait():
+            return state.alphas, state.alpha_opt, valid.of_alphas(state.params, state.alphas)[1]
+
+        moved = lax.cond(state.step < warmup_steps, wait, move) if warmup_steps else move()
+        return *moved, metrics
+
+    def move_weights(state: SearchState, alphas, train: _Losses, valid: _Losses, key: jax.Array):
+        mix = train.sample(alphas)
+        if perturbation is not None:
+
+            def loss(mix):
+                return train.of_mix(state.params, mix)[0]
+
+            mix = perturbation(key, loss, mix, state.step, mean)
+        gradient, found = jax.grad(train.of_mix, has_aux=True)(state.params, mix)
+        gradient, extra, mask, metrics = mean(gradient), state.extra, None, {}
+        if weight_penalty is not None:
+            term, metrics = weight_penalty(
+                lambda params, mix: train.of_mix(params, mix)[0],
+                *(state.params, mix, state.step, mean),
+            )
+            gradient = optax.tree.add(gradient, term)
+        if freeze is not None:
+            disagreeing = mean(jax.grad(valid.of_alphas, has_aux=True)(state.params, alphas)[0])
+            mask, extra = freeze.update(gradient, disagreeing, extra)
+            # Neither in the norm that is clipped, nor moved by momentum and decay.
+            gradient = jax.tree.map(jnp.multiply, gradient, mask)
+        updates, weight_opt = weight_optimizer.update(gradient, state.weight_opt, state.params)
+        if mask is not None:
+            updates = jax.tree.map(jnp.multiply, updates, mask)
+        return optax.apply_updates(state.params, updates), weight_opt, extra, found, metrics
+
+    def step(state: SearchState, train_batch: Batch, valid_batch: Batch):
+        train, valid, key = both_losses(state, train_batch, valid_batch)
+        alphas, alpha_opt, valid_found, terms = move_alphas(state, train, valid)
+        params, weight_opt, extra, train_found, penalty = move_weights(
+            state, alphas, train, valid, key
+        )
+        names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+        values = mean((*train_found, *valid_found))
+        metrics = dict(zip(names, values, strict=True)) | terms | penalty
+        new = SearchState(params, alphas, weight_opt, alpha_opt, state.key, state.step + 1, extra)
+        return new, metrics
+
+    def eigenvalue(state: SearchState, train_batch: Batch, valid_batch: Batch) -> jax.Array:
+        _, valid, key = both_losses(state, train_batch, valid_batch)
+
+        def loss(alphas):
+            return valid.of_mix(state.params, relaxation.expected(alphas))[0]
+
+        product = eigen.hessian_vector_product(loss, state.alphas)
+        return eigen.dominant_eigenvalue(lambda v: mean(product(v)), state.alphas, key)
+
+    return Search(init, step, relaxation.expected, eigenvalue)
+
+
+def merge(graph: nnx.GraphDef, params: Any) -> nnx.Module:
+    """A module from its graph and the plain arrays of its parameters."""
+    return nnx.merge(graph, nnx.State(params))
+
+
+def _graph(space: SearchSpace, task: Task) -> nnx.GraphDef:
+    """The supernet's graph; ValueError where there is more than parameters in it."""
     abstract = nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0)))
     graph, _, others = nnx.split(abstract, nnx.Param, ...)
     if jax.tree.leaves(others):
@@ -91,79 +285,16 @@ def bilevel(
             f"the supernet of {space.name!r} holds state beside its weights ({', '.join(names)}); "
             "operations must take randomness from `key` and batch normalisation from `norm`"
         )
-
-    def mean(tree):
-        return tree if axis_name is None else lax.pmean(tree, axis_name)
-
-    def init(key: jax.Array) -> SearchState:
-        net_key, alpha_key, run_key = jax.random.split(key, 3)
-        supernet = space.supernet(task, rngs=nnx.Rngs(net_key))
-        params = nnx.to_pure_dict(nnx.state(supernet, nnx.Param))
-        alphas = initial_alphas(space.decisions, alpha_key)
-        return SearchState(
-            params=params,
-            alphas=alphas,
-            weight_opt=weight_optimizer.init(params),
-            alpha_opt=alpha_optimizer.init(alphas),
-            key=run_key,
-            step=jnp.zeros((), jnp.int32),
-        )
-
-    def losses(images: jax.Array, labels: jax.Array, key: jax.Array, step: jax.Array):
-        """The loss ``(params, alphas) -> (loss, (loss, accuracy))`` of one batch."""
-        mix_key, network_key = jax.random.split(key)
-        if axis_name is not None:
-            network_key = jax.random.fold_in(network_key, lax.axis_index(axis_name))
-
-        def loss(params, alphas):
-            mix = relaxation.sample(mix_key, alphas, step)
-            chex.assert_trees_all_equal_shapes_and_dtypes(mix, alphas)  # a user's may err
-            logits = merge(graph, params)(images, mix, key=network_key)
-            error = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-            accuracy = (logits.argmax(-1) == labels).mean(dtype=jnp.float32)
-            return error, (error, accuracy)
-
-        return loss
-
-    def step(state: SearchState, train_batch: Batch, valid_batch: Batch):
-        train_key, valid_key, *mix_keys = jax.random.split(
-            jax.random.fold_in(state.key, state.step), 4
-        )
-        if axis_name is not None:
-            # Replicas augment differently, but sample the same architecture.
-            replica = lax.axis_index(axis_name)
-            train_key = jax.random.fold_in(train_key, replica)
-            valid_key = jax.random.fold_in(valid_key, replica)
-        train_images = preprocess(train_key, train_batch["image"])
-        valid_images = preprocess(valid_key, valid_batch["image"])
-        train_loss = losses(train_images, train_batch["label"], mix_keys[0], state.step)
-        valid_loss = losses(valid_images, valid_batch["label"], mix_keys[1], state.step)
-
-        problem = Problem(
-            lambda params, alphas: train_loss(params, alphas)[0],
-            valid_loss,
-            weight_optimizer,
-            mean,
-        )
-        gradient, valid = hypergradient(problem, state.params, state.weight_opt, state.alphas)
-        updates, alpha_opt = alpha_optimizer.update(gradient, state.alpha_opt, state.alphas)
-        alphas = optax.apply_updates(state.alphas, updates)
-
-        gradient, train = jax.grad(train_loss, has_aux=True)(state.params, alphas)
-        updates, weight_opt = weight_optimizer.update(
-            mean(gradient), state.weight_opt, state.params
-        )
-        params = optax.apply_updates(state.params, updates)
-
-        values = mean((*train, *valid))
-        names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
-        metrics = dict(zip(names, values, strict=True))
-        new = SearchState(params, alphas, weight_opt, alpha_opt, state.key, state.step + 1)
-        return new, metrics
-
-    return Search(init, step, relaxation.expected)
+    return graph
 
 
-def merge(graph: nnx.GraphDef, params: Any) -> nnx.Module:
-    """A module from its graph and the plain arrays of its parameters."""
-    return nnx.merge(graph, nnx.State(params))
+def _check_one_hot(space: SearchSpace, relaxation: Relaxation) -> None:
+    """Raises ValueError unless samples name a single option of each row."""
+    key = jax.random.key(0)
+    alphas = initial_alphas(space.decisions, key)
+    for name, table in relaxation.sample(key, alphas, jnp.zeros((), jnp.int32)).items():
+        if not bool(((table > 0).sum(-1) == 1).all()):
+            raise ValueError(
+                f"this supernet computes single paths, but the relaxation mixes options of table "
+                f"{name!r}: take one with one-hot samples, or mixing without single_path"
+            )

@@ -14,7 +14,7 @@ from typing import Any
 import optax
 from ml_collections import ConfigDict
 
-from dnas import checks, hypergrad, presets, relax
+from dnas import checks, hypergrad, implicit, presets, relax
 from dnas import data as datasets
 from dnas.space import SearchSpace
 from dnas.spaces import darts, nas_bench_201
@@ -22,44 +22,78 @@ from experiments.flags import choose, reject_unknown
 
 _SPACE_KEYS = ("name", "channels", "cells", "nodes", "stages", "stem_multiplier", "stem", "subset")
 _DATA_KEYS = ("name", "data_dir", "train_limit", *datasets.Augment._fields)
-_TOP_KEYS = ("seed", "space", "data", "search", "train", "compare_random", "table")
+_TOP_KEYS = ("seed", "preset", "space", "data", "search", "train", "compare_random", "table")
 
 
-def _gumbel_softmax(settings: dict[str, Any]) -> Callable[[int], relax.Relaxation]:
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One choice of a part of the method, such as a relaxation.
+
+    Attributes:
+      make: makes the part of its settings.
+      keys: the keys of ``config.search`` that are its settings.
+    """
+
+    make: Callable[..., Any]
+    keys: tuple[str, ...] = ()
+
+
+def _steady(relaxation: Callable[[], relax.Relaxation]) -> Part:
+    return Part(lambda: lambda steps: relaxation())
+
+
+def _gumbel_softmax(
+    temperature: float = 10.0, final_temperature: float = 0.1, hard: bool = True
+) -> Callable[[int], relax.Relaxation]:
     """By default as GDAS: hard samples, temperature falling linearly from 10 to 0.1."""
-    first = settings.get("temperature", 10.0)
-    last = settings.get("final_temperature", 0.1)
+    schedule = _falling(temperature, final_temperature)
+    return lambda steps: relax.gumbel_softmax(schedule(steps), hard)
+
+
+def _reinmax(
+    temperature: float = 1.0, final_temperature: float = 1.0
+) -> Callable[[int], relax.Relaxation]:
+    schedule = _falling(temperature, final_temperature)
+    return lambda steps: relax.reinmax(schedule(steps))
+
+
+def _falling(first: float, last: float) -> Callable[[int], optax.Schedule]:
     checks.positive("temperature", first)
     checks.positive("final_temperature", last)
-    hard = settings.get("hard", True)
-
-    def make(steps: int) -> relax.Relaxation:
-        schedule = optax.linear_schedule(first, last, max(steps - 1, 1))
-        return relax.gumbel_softmax(schedule, hard)
-
-    return make
+    return lambda steps: optax.linear_schedule(first, last, max(steps - 1, 1))
 
 
 RELAXATIONS = {
-    "softmax": lambda settings: lambda steps: relax.softmax(),
-    "gumbel_softmax": _gumbel_softmax,
+    "softmax": _steady(relax.softmax),
+    "gumbel_softmax": Part(_gumbel_softmax, ("temperature", "final_temperature", "hard")),
+    "reinmax": Part(_reinmax, ("temperature", "final_temperature")),
+    "dirichlet": _steady(relax.dirichlet),
+    "sigmoid": _steady(relax.sigmoid),
+    "sparsemax": _steady(relax.sparsemax),
+    "entmax15": _steady(relax.entmax15),
+    "uniform_sample": _steady(relax.uniform_sample),
 }
 HYPERGRADIENTS = {
-    "first_order": lambda settings: hypergrad.first_order(),
-    "unrolled": lambda settings: hypergrad.unrolled(settings.get("inner_steps", 1)),
-    "finite_difference": lambda settings: hypergrad.finite_difference(settings.get("radius", 0.01)),
+    "first_order": Part(hypergrad.first_order),
+    "unrolled": Part(lambda inner_steps=1: hypergrad.unrolled(inner_steps), ("inner_steps",)),
+    "finite_difference": Part(hypergrad.finite_difference, ("radius",)),
+    "neumann": Part(implicit.neumann, ("terms",)),
+    "conjugate_gradient": Part(implicit.conjugate_gradient, ("iterations", "damping")),
+    "joint": Part(hypergrad.joint),
+    "frozen": Part(hypergrad.frozen),
 }
-# Which keys are of use to which method only.
-_USED_BY = {
-    "relaxation": dict.fromkeys(("temperature", "final_temperature", "hard"), "gumbel_softmax"),
-    "hypergradient": {"inner_steps": "unrolled", "radius": "finite_difference"},
+_PARTS = {"relaxation": RELAXATIONS, "hypergradient": HYPERGRADIENTS}
+PART_KEYS = {
+    name: tuple(dict.fromkeys(key for part in parts.values() for key in part.keys))
+    for name, parts in _PARTS.items()
 }
-_PRESET_KEYS = tuple(
-    f.name
+# The numbers among the attributes of a preset, by their types; its other parts have no keys.
+NUMBERS = {
+    f.name: f.type
     for f in dataclasses.fields(presets.Preset)
-    if f.name not in ("relaxation", "hypergradient")
-)
-_METHOD_KEYS = ("relaxation", "hypergradient", *_USED_BY["relaxation"], *_USED_BY["hypergradient"])
+    if f.type in (int, float) or f.name == "alpha_betas"
+}
+_SEARCH_KEYS = (*_PARTS, *(key for keys in PART_KEYS.values() for key in keys), *NUMBERS)
 
 
 def check_keys(config: ConfigDict, needed: tuple[str, ...]) -> None:
@@ -125,19 +159,36 @@ def make_augment(config: ConfigDict) -> datasets.Augment:
 
 
 def make_preset(config: ConfigDict) -> presets.Preset:
-    """The method of ``config.search``."""
+    """The method that ``config.preset`` names, with the changes of ``config.search``.
+
+    Every key of the section that is None leaves its attribute of `dnas.presets.Preset` as the
+    method has it.
+    """
+    factory = choose("config.preset", config.preset, presets.PRESETS)
     section = config.search
-    reject_unknown("config.search", section, (*_METHOD_KEYS, *_PRESET_KEYS))
-    relaxation = choose("config.search.relaxation", section.relaxation, RELAXATIONS)
-    hypergradient = choose("config.search.hypergradient", section.hypergradient, HYPERGRADIENTS)
-    _reject_unused(section, "relaxation")
-    _reject_unused(section, "hypergradient")
+    reject_unknown("config.search", section, _SEARCH_KEYS)
+    parts = {name: _make_part(section, name) for name in _PARTS}
+    numbers = {name: value for name, value in _given(section).items() if name in NUMBERS}
     with naming("config.search"):
-        return presets.Preset(
-            relaxation=relaxation(_given(section)),
-            hypergradient=hypergradient(_given(section)),
-            **_given(section, *_METHOD_KEYS),
-        )
+        return factory(**numbers, **{name: part for name, part in parts.items() if part})
+
+
+def _make_part(section: ConfigDict, name: str) -> Any:
+    """The relaxation or hypergradient of ``config.search``; None where it is the method's own."""
+    chosen = section.get(name)
+    settings = {key: value for key, value in _given(section).items() if key in PART_KEYS[name]}
+    if chosen is not None:
+        choose(f"config.search.{name}", chosen, _PARTS[name])
+    part = Part(lambda: None) if chosen is None else _PARTS[name][chosen]
+    for key in settings:
+        if key not in part.keys:
+            users = [repr(user) for user, other in _PARTS[name].items() if key in other.keys]
+            raise ValueError(
+                f"config.search.{key} is not used by config.search.{name}={chosen!r}, "
+                f"only by {' and '.join(users)}"
+            )
+    with naming("config.search"):
+        return part.make(**settings)
 
 
 def make_table(config: ConfigDict) -> Any:
@@ -177,15 +228,6 @@ def naming(key: str) -> Iterator[None]:
         # 'channels=0: ...' becomes 'config.space.channels=0: ...'
         joint = "." if re.match(r"[a-z_.]+(=| must)", str(error)) else ": "
         raise ValueError(f"{key}{joint}{error}") from error
-
-
-def _reject_unused(section: ConfigDict, method: str) -> None:
-    for key, user in _USED_BY[method].items():
-        if section.get(key) is not None and section[method] != user:
-            raise ValueError(
-                f"config.search.{key} is not used by config.search.{method}={section[method]!r}, "
-                f"only by {user!r}"
-            )
 
 
 def _given(section: ConfigDict, *without: str) -> dict[str, Any]:

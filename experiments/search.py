@@ -9,6 +9,8 @@ Examples:
     # another seed, a smaller network, fewer epochs
     python -m experiments.search --workdir=runs/a --config.seed=1 --config.space.channels=4 \
         --config.search.epochs=5
+    # another method, with one of its numbers changed
+    python -m experiments.search --config.preset=pc_darts --config.search.batch_size=64
     # the second-order gradient; samples in place of mixtures
     python -m experiments.search --config.search.hypergradient=unrolled
     python -m experiments.search --config.search.relaxation=gumbel_softmax
@@ -27,11 +29,21 @@ Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
     data.name, data.data_dir    digits, or an image set of tensorflow-datasets and where it lies
     data.train_limit            use only so many train images
     data.crop_padding, .flip, .cutout       augmentation during the search
-    search.epochs, .batch_size
-    search.hypergradient        first_order, unrolled (inner_steps), finite_difference (radius)
-    search.relaxation           softmax, gumbel_softmax (temperature, final_temperature, hard)
+    preset                      the method:
+                                dnas, darts, darts_second_order, snas, gdas, pc_darts, p_darts,
+                                fair_darts, darts_minus, drnas, sdarts_rs, sdarts_adv, r_darts,
+                                darts_plus, darts_pt, beta_darts, lambda_darts, i_darts, oles,
+                                single_level, random_weight_sharing
+    search.*                    other values than the method's, which has them all:
+    search.epochs, .batch_size, .warmup     the last: share of the epochs without alphas
+    search.hypergradient        first_order, unrolled (inner_steps), finite_difference (radius),
+                                neumann (terms), conjugate_gradient (iterations, damping), joint,
+                                frozen
+    search.relaxation           softmax, gumbel_softmax (temperature, final_temperature, hard),
+                                reinmax (temperature, final_temperature), dirichlet, sigmoid,
+                                sparsemax, entmax15, uniform_sample
     search.learning_rate, .final_learning_rate, .momentum, .weight_decay, .clip_norm    of weights
-    search.alpha_learning_rate, .alpha_betas, .alpha_weight_decay                       of alphas
+    search.alpha_learning_rate, .alpha_betas, .alpha_weight_decay, .alpha_scale         of alphas
     table                       result table of NAS-Bench-201 to look the result up in (CSV)
     compare_random              train the result and so many random architectures, as train.* says
     train.*                     see python -m experiments.train --help
@@ -82,11 +94,12 @@ def prepare(settings: flags.Settings) -> Job:
     Raises:
       ValueError: a setting is wrong; the message names it.
     """
+    from dnas.jobs import stages
     from dnas.jobs.search import check_augment, check_batch, check_table
     from experiments import build
 
     config = settings.config
-    build.check_keys(config, ("seed", "space", "data", "search"))
+    build.check_keys(config, ("seed", "preset", "space", "data", "search"))
     job = Job(
         space=build.make_space(config, flags.given()),
         preset=build.make_preset(config),
@@ -97,6 +110,8 @@ def prepare(settings: flags.Settings) -> Job:
     )
     with build.naming("config.search"):
         check_batch(job.data, job.preset.batch_size, settings.parallel)
+    with build.naming("config.search"):
+        stages.check(job.preset, job.space, job.preset.epochs)
     with build.naming("config.data"):
         check_augment(job.data, job.augment)
     if job.table is not None:

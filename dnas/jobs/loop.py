@@ -75,10 +75,12 @@ class Outcome:
     Attributes:
       state: the last state, one replica.
       history: one dictionary of numbers for each epoch.
+      epochs: how many epochs it took.
     """
 
     state: Any
     history: list[dict[str, float]]
+    epochs: int
 
 
 def default_chunk() -> int:
@@ -117,6 +119,7 @@ def run(
     files: Workdir | None = None,
     parallel: Replication | None = None,
     on_epoch: Callable[[int, Any, dict[str, float]], Mapping[str, float] | None] | None = None,
+    ended: Callable[[list[dict[str, float]]], bool] | None = None,
     chunk: int | None = None,
     save_seconds: float = SAVE_SECONDS,
     progress: bool = True,
@@ -136,6 +139,8 @@ def run(
       parallel: replicates the state over devices; None leaves it as it is.
       on_epoch: called with the number of finished epochs, one replica of the state (valid
         during the call) and the epoch's mean metrics; returns further numbers for metrics.jsonl.
+      ended: asked after every epoch, and when a run resumes at the end of one, whether that was the
+        last; gets the history.
       chunk: steps a dispatch, `default_chunk()` by default. It changes no state, only the
         rounding of the mean metrics.
       save_seconds: a checkpoint is saved within an epoch when the last is older than this.
@@ -157,13 +162,13 @@ def run(
     bar = Progress(title, total, loop.step, epochs, show=progress)
     try:
         with Interrupts() as interrupts:
-            while loop.step < total:
+            while loop.step < total and not loop.ended(ended):
                 loop.run_epoch(advance, chunk or default_chunk(), bar, interrupts, save_seconds)
                 if loop.step % feed.steps_per_epoch == 0:
                     loop.end_epoch(on_epoch)
                 if interrupts.received:
                     raise loop.stopped(interrupts.received)
-        return Outcome(loop.replica(), loop.history)
+        return Outcome(loop.replica(), loop.history, loop.step // feed.steps_per_epoch)
     finally:
         bar.close()
         loop.close()
@@ -258,6 +263,11 @@ class _Loop:
         self.files.append_metrics(line)
         self.sums = {}
         self.save(state)
+
+    def ended(self, ended: Callable | None) -> bool:
+        """Whether this is the end of an epoch that is to be the last."""
+        at_end = self.step > 0 and self.step % self.per_epoch == 0
+        return at_end and ended is not None and ended(self.history)
 
     def save(self, state: Any) -> None:
         """Saves a checkpoint of this step, unless the state went bad."""

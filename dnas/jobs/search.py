@@ -2,22 +2,20 @@
 
 import dataclasses
 import os
-import pathlib
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 
-from dnas import checks, discretize
+from dnas import checks
 from dnas import data as datasets
 from dnas import parallel as parallels
 from dnas.benchmarks import NASBench201, nas_bench_201
-from dnas.genotype import Genotype
-from dnas.jobs import fingerprint, initialize, loop
-from dnas.jobs.workdir import Workdir, open_workdir
-from dnas.space import Mix, SearchSpace, Task
+from dnas.jobs import fingerprint, stages
+from dnas.jobs.result import SearchResult, conclude, look_up
+from dnas.jobs.workdir import open_workdir
+from dnas.space import SearchSpace, Task
 
 # Settings that do not influence the search: they may change between a run and its resumption.
 FREE = ("compare_random", "data.data_dir", "table", "train")
@@ -25,6 +23,9 @@ FREE = ("compare_random", "data.data_dir", "table", "train")
 
 class Preset(Protocol):
     """A method with its settings, such as `dnas.presets.darts()`.
+
+    A preset may also have what `dnas.presets.Preset` has of `modify`, `stopping`, `selection` and
+    `stages`.
 
     Attributes:
       epochs: epochs of a search unless the caller says otherwise.
@@ -36,35 +37,6 @@ class Preset(Protocol):
 
     def build(self, space: SearchSpace, task: Task, **details: Any) -> Any:
         """Makes the `dnas.bilevel.Search` for a space and a task."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-      genotype: the architecture.
-      alphas: the last architecture parameters, ``[rows, options]`` for each table.
-      mix: the mixing weights that they stand for, of the same shapes.
-      history: one dictionary for each epoch: epoch, step, mean losses and accuracies.
-      trajectory: alphas and mixing weights over time, ``[epochs + 1, rows, options]`` by
-        ``'alphas/<table>'`` and ``'mix/<table>'``; the first entry is the initialisation.
-      report: how decided the mixing weights are, see `dnas.discretize.report`.
-      warning: what `dnas.discretize.collapse_warning` says, or None.
-      benchmark: what the table of a tabular benchmark says about the genotype (its number,
-        accuracies in per cent, rank by test accuracy), or None.
-      workdir: where the files lie, or None.
-    """
-
-    genotype: Genotype
-    alphas: dict[str, np.ndarray] = dataclasses.field(repr=False)
-    mix: dict[str, np.ndarray] = dataclasses.field(repr=False)
-    history: list[dict[str, float]] = dataclasses.field(repr=False)
-    trajectory: dict[str, np.ndarray] = dataclasses.field(repr=False)
-    report: dict[str, Any] = dataclasses.field(repr=False)
-    warning: str | None = None
-    benchmark: dict[str, float] | None = None
-    workdir: pathlib.Path | None = None
 
 
 def search(
@@ -132,10 +104,7 @@ def search(
     check_augment(data, augment)
     if table is not None:
         check_table(table, space, data.name)
-    task = Task(data.image_shape, data.classes)
-    devices = parallels.make(parallel)
-    preprocess = datasets.preprocess(augment, data.mean, data.std)
-
+    stages.check(preset, space, epochs)
     if config is None:
         config = describe(space, data, preset, seed, augment)
     config = {**config, "parallel": fingerprint.of_devices(parallel)}
@@ -143,34 +112,11 @@ def search(
     config["search"] = {**config.get("search", {}), "epochs": epochs, "batch_size": batch_size}
     files = open_workdir(workdir, config, FREE)
 
-    init_key, feed_key = jax.random.split(jax.random.key(seed))
-    feed = datasets.make_feed(datasets.halve(data.train, seed), batch_size, feed_key)
-    method = preset.build(
-        space,
-        task,
-        steps_per_epoch=feed.steps_per_epoch,
-        epochs=epochs,
-        preprocess=preprocess,
-        axis_name=devices.axis_name,
+    setting = stages.Setting(
+        data, seed, batch_size, augment, parallels.make(parallel), chunk, progress
     )
-    state = initialize.compiled(method.init)(init_key)
-    recorder = _Recorder(space, files, jax.jit(method.mix), state.alphas)
-    outcome = loop.run(
-        state,
-        devices.advance(loop.watched(method.step, "train_loss")),
-        feed,
-        epochs=epochs,
-        files=files,
-        parallel=devices,
-        on_epoch=recorder.record,
-        chunk=chunk,
-        progress=progress,
-        title="search",
-    )
-    recorder.record(epochs, outcome.state, {})  # a resumed run may have lost its files
-    result = _conclude(space, data.name, files, recorder.trajectory, outcome.history, table)
-    _draw(space, result)
-    return result
+    searched = stages.run(setting, preset, space, epochs, files)
+    return conclude(searched, data, augment, files, table)
 
 
 def check_batch(data: datasets.Dataset, batch_size: int, parallel: str) -> None:
@@ -201,7 +147,7 @@ def check_table(table: NASBench201, space: SearchSpace, data_name: str) -> None:
             f"table: it knows cells with the edges {nas_bench_201.EDGES} and operations of "
             f"{nas_bench_201.OPTIONS}; the space {space.name!r} has {dict(space.decisions)}"
         )
-    _look_up(table, data_name, 0)
+    look_up(table, data_name, 0)
 
 
 def describe(
@@ -218,125 +164,3 @@ def describe(
         "data": {**fingerprint.of_data(data), **augment._asdict()},
         "search": {"preset": type(preset).__name__, **fingerprint.plain(preset)},
     }
-
-
-class _Recorder:
-    """Collects alphas and mixing weights, and writes them with the genotype every epoch."""
-
-    def __init__(
-        self, space: SearchSpace, files: Workdir, mix: Callable[[Any], Mix], alphas: Mapping
-    ):
-        self._space, self._files, self._mix = space, files, mix
-        stored = files.read_arrays("alphas.npz")
-        self.trajectory = stored or {n: a[None] for n, a in self._entry(alphas).items()}
-
-    def record(self, epoch: int, state: Any, means: dict[str, float]) -> dict[str, float]:
-        """Takes in an epoch; one that a resumed run repeats replaces what it wrote before."""
-        entry = self._entry(state.alphas)
-        lost = epoch - min(map(len, self.trajectory.values()))
-        if lost > 0:
-            warnings.warn(
-                f"alphas.npz lacks {lost} of the epochs before {epoch}; they become NaN",
-                stacklevel=2,
-            )
-        self.trajectory = {
-            name: np.concatenate([_padded(self.trajectory[name][:epoch], epoch), array[None]])
-            for name, array in entry.items()
-        }
-        self._files.write_arrays("alphas.npz", self.trajectory)
-        mix = last(self.trajectory, "mix")
-        self._files.write_text("genotype.json", self._space.discretize(mix).to_json())
-        report = discretize.report(mix, self._space.decisions)
-        return {f"relative_entropy/{name}": t["relative_entropy"] for name, t in report.items()}
-
-    def _entry(self, alphas: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
-        parts = {"alphas": alphas, "mix": self._mix(alphas)}
-        # Copies: the state behind them is donated to the next step.
-        return {f"{p}/{name}": np.array(x) for p, tree in parts.items() for name, x in tree.items()}
-
-
-def _padded(array: np.ndarray, length: int) -> np.ndarray:
-    """NaN behind what is there, so that positions stay epochs."""
-    lost = np.full((length - len(array), *array.shape[1:]), np.nan, array.dtype)
-    return np.concatenate([array, lost])
-
-
-def tables(trajectory: Mapping[str, np.ndarray], part: str) -> dict[str, np.ndarray]:
-    """The arrays of one part of a trajectory, ``'alphas'`` or ``'mix'``, by table."""
-    prefix = f"{part}/"
-    return {n.removeprefix(prefix): x for n, x in trajectory.items() if n.startswith(prefix)}
-
-
-def last(trajectory: Mapping[str, np.ndarray], part: str) -> dict[str, np.ndarray]:
-    """The last entries of `tables`."""
-    return {name: array[-1] for name, array in tables(trajectory, part).items()}
-
-
-def _conclude(
-    space: SearchSpace,
-    data_name: str,
-    files: Workdir,
-    trajectory: dict[str, np.ndarray],
-    history: list[dict[str, float]],
-    table: NASBench201 | None,
-) -> SearchResult:
-    """Makes the result of the last epoch and writes its report."""
-    mix = last(trajectory, "mix")
-    genotype = space.discretize(mix)
-    report = discretize.report(mix, space.decisions)
-    result = SearchResult(
-        genotype=genotype,
-        alphas=last(trajectory, "alphas"),
-        mix=mix,
-        history=history,
-        trajectory=trajectory,
-        report=report,
-        warning=discretize.collapse_warning(report, genotype),
-        workdir=files.path,
-    )
-    facts = {"report": report, "warning": result.warning, "benchmark": None}
-    files.write_json("report.json", facts)
-    if table is not None:  # whatever may go wrong there, the report is safe
-        facts["benchmark"] = _look_up(table, data_name, table.number(genotype))
-        files.write_json("report.json", facts)
-    return dataclasses.replace(result, benchmark=facts["benchmark"])
-
-
-def _look_up(table: NASBench201, data_name: str, number: int) -> dict[str, Any]:
-    """Accuracies in per cent and rank; CIFAR-10's where the table does not know the data set."""
-    name = data_name if data_name in table.datasets else "cifar10"
-    return {
-        "dataset": name,
-        "number": number,
-        "test_accuracy": float(table.accuracy(number, name)),
-        "valid_accuracy": float(table.accuracy(number, name, "valid")),
-        "rank": int(table.rank(number, name)),
-    }
-
-
-def _bridged(array: np.ndarray) -> np.ndarray:
-    """Lost epochs by straight lines between those that are known, for pictures only."""
-    lost = np.isnan(array).any(axis=(1, 2))
-    where, known = np.flatnonzero(lost), np.flatnonzero(~lost)
-    bridged = array.reshape(len(array), -1).copy()
-    for column in bridged.T:  # views: they write to `bridged`
-        column[where] = np.interp(where, known, column[known])
-    return bridged.reshape(array.shape)
-
-
-def _draw(space: SearchSpace, result: SearchResult) -> None:
-    """Draws cell and mixing weights into the directory; what fails is only a warning."""
-    if result.workdir is None:
-        return
-    history = {name: _bridged(x) for name, x in tables(result.trajectory, "mix").items()}
-    try:
-        from dnas import viz
-
-        figures = {
-            "cell.png": viz.draw_genotype(result.genotype),
-            "mix.png": viz.plot_alphas(history, space.decisions),
-        }
-        for name, figure in figures.items():
-            viz.save(figure, result.workdir / name)
-    except Exception as error:
-        warnings.warn(f"no pictures: {error!r}", stacklevel=2)

@@ -95,6 +95,10 @@ class Workdir:
             file.write(json.dumps(line) + "\n")
         self._write_events(line)
 
+    def write_lines(self, name: str, lines: Iterable[Mapping[str, float]]) -> None:
+        """Writes a file with a line of JSON for each dictionary, replacing it in one piece."""
+        self.write_text(name, "".join(json.dumps(line) + "\n" for line in lines))
+
     def metrics(self, epochs: int) -> list[dict[str, float]]:
         """The lines of metrics.jsonl of the first epochs; later ones are removed from the file.
 
@@ -114,7 +118,7 @@ class Workdir:
                 break  # the process was killed while it wrote its last line
             if line["epoch"] <= epochs:
                 lines.append(line)
-        self.write_text("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        self.write_lines("metrics.jsonl", lines)
         return lines
 
     def subdirectory(

@@ -4,32 +4,24 @@ Keys that are None are left to the method or the space; on the command line they
 their type.
 """
 
-import dataclasses
-
 from ml_collections import ConfigDict, config_dict
 
-from dnas import presets
 from dnas.jobs import recipe
-
-_METHODS = ("relaxation", "hypergradient")
 
 
 def make(space: str, **train) -> ConfigDict:
     """The config of first-order DARTS (Liu et al., 2019) on a space.
 
+    ``config.preset`` names the method; what is set in ``config.search`` changes its numbers.
+
     Args:
       space: ``'nas_bench_201'`` or ``'darts'``.
       **train: changes to the published recipe of that space; see `dnas.jobs.recipe.published`.
     """
-    preset = presets.darts()
-    numbers = {
-        field.name: getattr(preset, field.name)
-        for field in dataclasses.fields(preset)
-        if field.name not in _METHODS
-    }
     return ConfigDict(
         {
             "seed": 0,
+            "preset": "darts",
             "space": {
                 "name": space,
                 "channels": 16,
@@ -49,14 +41,28 @@ def make(space: str, **train) -> ConfigDict:
                 "cutout": 0,
             },
             "search": {
-                "relaxation": "softmax",
+                "relaxation": config_dict.placeholder(str),
                 "temperature": config_dict.placeholder(float),
                 "final_temperature": config_dict.placeholder(float),
                 "hard": config_dict.placeholder(bool),
-                "hypergradient": "first_order",
+                "hypergradient": config_dict.placeholder(str),
                 "inner_steps": config_dict.placeholder(int),
                 "radius": config_dict.placeholder(float),
-                **numbers,
+                "terms": config_dict.placeholder(int),
+                "iterations": config_dict.placeholder(int),
+                "damping": config_dict.placeholder(float),
+                "epochs": config_dict.placeholder(int),
+                "warmup": config_dict.placeholder(float),
+                "batch_size": config_dict.placeholder(int),
+                "learning_rate": config_dict.placeholder(float),
+                "final_learning_rate": config_dict.placeholder(float),
+                "momentum": config_dict.placeholder(float),
+                "weight_decay": config_dict.placeholder(float),
+                "clip_norm": config_dict.placeholder(float),
+                "alpha_learning_rate": config_dict.placeholder(float),
+                "alpha_betas": config_dict.placeholder(tuple),
+                "alpha_weight_decay": config_dict.placeholder(float),
+                "alpha_scale": config_dict.placeholder(float),
             },
             "table": config_dict.placeholder(str),
             "compare_random": 0,

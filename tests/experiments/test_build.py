@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dnas import presets
+from dnas import hypergrad, presets
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
 from experiments import build
@@ -23,7 +23,7 @@ def load(name="digits", **changes):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_is_complete_and_documented(name):
     config = load(name)
-    build.check_keys(config, ("seed", "space", "data", "search", "train"))
+    build.check_keys(config, ("seed", "preset", "space", "data", "search", "train"))
     build.make_space(config)
     build.make_preset(config)
     build.make_augment(config)
@@ -36,7 +36,7 @@ def test_published_configs_are_the_published_search():
     config = load("darts_cifar10")
     assert build.make_space(config) == DARTS(channels=16, cells=8)
     preset, published = build.make_preset(config), presets.darts()
-    for name in build._PRESET_KEYS:
+    for name in build.NUMBERS:
         assert getattr(preset, name) == getattr(published, name)
     assert build.make_augment(config) == (4, True, 0)
     assert build.make_space(load("nas_bench_201")) == NASBench201(channels=16, cells=5)
@@ -68,8 +68,47 @@ def test_method_keys_reach_the_method():
     assert 0.4 < hot.max() < 0.6 and cold.max() > 0.99
 
 
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_is_named_by_the_config_and_changed_by_its_keys(name):
+    config = load("darts_cifar10", preset=name)
+    published, found = presets.PRESETS[name](), build.make_preset(config)
+    for number in build.NUMBERS:
+        assert getattr(found, number) == getattr(published, number)
+    config = load("darts_cifar10", preset=name, search__epochs=9, search__warmup=0.5)
+    found = build.make_preset(config)
+    assert (found.epochs, found.warmup, found.momentum) == (9, 0.5, published.momentum)
+
+
+def test_numbers_and_parts_of_the_config_go_before_those_of_the_preset():
+    config = load(
+        preset="pc_darts",
+        search__batch_size=32,
+        search__relaxation="sigmoid",
+        search__hypergradient="joint",
+    )
+    preset, alphas = build.make_preset(config), {"cell": jnp.zeros((1, 2))}
+    assert (preset.batch_size, preset.learning_rate, preset.warmup) == (32, 0.1, 0.3)
+    assert preset.relaxation(5).expected(alphas)["cell"].tolist() == [[0.5, 0.5]]
+    assert preset.modify(NASBench201()).mixing.partial == 4
+    alphas = {"cell": jnp.asarray([[0.0, 1.0]])}
+    problem = hypergrad.Problem(
+        lambda params, a: (params * a["cell"]).sum(), lambda params, a: (0.0, "of both"), None
+    )
+    gradient, _ = preset.hypergradient(problem, jnp.asarray([2.0, 3.0]), None, alphas)
+    assert gradient["cell"].tolist() == [[2.0, 3.0]]
+
+
+@pytest.mark.parametrize("name", build.RELAXATIONS)
+def test_every_relaxation_can_be_named(name):
+    relaxation = build.make_preset(load(search__relaxation=name)).relaxation(5)
+    alphas = {"cell": jnp.asarray([[0.0, 0.5, 3.0]])}
+    mix = relaxation.sample(jax.random.key(0), alphas, jnp.int32(4))["cell"]
+    assert mix.shape == (1, 3) and jnp.isfinite(mix).all()
+    assert int(relaxation.expected(alphas)["cell"].argmax()) == 2
+
+
 def everything(config):
-    build.check_keys(config, ("seed", "space", "data", "search"))
+    build.check_keys(config, ("seed", "preset", "space", "data", "search"))
     build.make_space(config)
     build.make_preset(config)
     build.make_augment(config)
@@ -81,6 +120,9 @@ def everything(config):
     ("key", "value", "message"),
     [
         ("seed", -1, "expected 0 or more"),
+        ("preset", "dart", "expected one of dnas, darts, darts_second_order"),
+        ("search.warmup", 1.0, "expected a number from 0 to below 1"),
+        ("search.terms", 3, "is not used by config.search.hypergradient=None, only by 'neumann'"),
         ("space.name", "resnet", "expected one of nas_bench_201, darts"),
         ("space.channels", 0, "expected a whole number of at least 1"),
         ("space.subset", "s1", "is not used by the space 'nas_bench_201'"),
@@ -92,10 +134,18 @@ def everything(config):
         ("search.alpha_betas", (0.5, 1.0), "expected two numbers from 0 to below 1"),
         ("search.hypergradient", "second", "expected one of first_order, unrolled"),
         ("search.relaxation", "hard", "expected one of softmax, gumbel_softmax"),
-        ("search.temperature", 1.0, "is not used by config.search.relaxation='softmax'"),
-        ("search.hard", False, "is not used by config.search.relaxation='softmax'"),
-        ("search.inner_steps", 2, "is not used by config.search.hypergradient='first_order'"),
-        ("search.radius", 0.1, "is not used by config.search.hypergradient='first_order'"),
+        (
+            "search.temperature",
+            1.0,
+            "is not used by config.search.relaxation=None",
+        ),
+        (
+            "search.hard",
+            False,
+            "is not used by config.search.relaxation=None",
+        ),
+        ("search.inner_steps", 2, "is not used by config.search.hypergradient=None, only by"),
+        ("search.radius", 0.1, "is not used by config.search.hypergradient=None, only by"),
         ("data.train_limit", 1, "cannot limit"),
         ("data.cutout", -1, "at least 0"),
         ("table", "/no/such/table.csv", "there is no such file"),
@@ -115,6 +165,10 @@ def test_method_settings_of_another_method_are_refused():
         build.make_preset(config)
     build.make_preset(load(search__hypergradient="unrolled", search__inner_steps=2))
     build.make_preset(load(search__hypergradient="finite_difference", search__radius=0.1))
+    build.make_preset(load(search__hypergradient="neumann", search__terms=2))
+    build.make_preset(load(search__hypergradient="conjugate_gradient", search__damping=0.1))
+    with pytest.raises(ValueError, match=r"config\.search\.terms=0: expected a whole number"):
+        build.make_preset(load(search__hypergradient="neumann", search__terms=0))
 
 
 def test_a_table_of_another_space_is_refused(tmp_path):

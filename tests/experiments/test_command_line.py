@@ -40,6 +40,12 @@ def finish(process):
         (["--config.sed=1"], "config.sed is unknown; did you mean 'seed'?"),
         (["--config.foo=1"], "config.foo is unknown. See the config file for all keys."),
         (["--config.space.chanels=1"], "config.space.chanels is unknown; did you mean 'channels'?"),
+        (["--config.preset=dart"], "config.preset='dart': expected one of dnas, darts, "),
+        (
+            ["--config.preset=p_darts", "--config.search.epochs=2"],
+            "config.search.epochs=2: expected one",
+        ),
+        (["--config.preset=pc_darts", "--config.space.channels=2"], "mixing.partial=4"),
         (["--config.search.epochs=many"], "--config.search.epochs=many: invalid literal"),
         (["--workdr=x"], "Unknown command line flag 'workdr'"),
         (["runs/x"], "unexpected argument 'runs/x'"),
@@ -107,6 +113,22 @@ TINY = (
     "--config.search.epochs=25",
     "--config.compare_random=0",
 )
+
+
+@pytest.mark.slow
+def test_a_preset_searches_by_its_name_with_other_numbers(tmp_path):
+    changes = ("--config.preset=darts_plus", "--config.search.epochs=2", "--noprogress")
+    betas = "--config.search.alpha_betas=(0.4, 0.9)"
+    code, out, err = finish(start(*TINY, *changes, betas, f"--workdir={tmp_path}"))
+    assert code == 0, err
+    assert "found: |" in out
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["preset"] == "darts_plus" and config["search"]["alpha_betas"] == [0.4, 0.9]
+    report = json.loads((tmp_path / "report.json").read_text())
+    choices = json.loads((tmp_path / "genotype.json").read_text())["choices"]["cell"]
+    skips = list(choices.values()).count("skip_connect")
+    assert report["epoch"] == len((tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert report["epoch"] == 2 or skips >= 2
 
 
 @pytest.mark.slow

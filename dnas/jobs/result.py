@@ -1,0 +1,143 @@
+"""What a search found, and the files that say so."""
+
+import dataclasses
+import pathlib
+import warnings
+from typing import Any
+
+import numpy as np
+
+from dnas import discretize
+from dnas.benchmarks import NASBench201
+from dnas.data import Augment, Dataset
+from dnas.genotype import Genotype
+from dnas.jobs.shared import make_shared
+from dnas.jobs.stages import Searched
+from dnas.jobs.trajectory import bridged, tables
+from dnas.jobs.workdir import Workdir
+from dnas.space import SearchSpace
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+      genotype: the architecture.
+      alphas: the architecture parameters at the end, ``[rows, options]`` for each table.
+      mix: the mixing weights that they stand for, of the same shapes.
+      history: one dictionary for each epoch: epoch, step, mean losses and accuracies.
+      trajectory: alphas and mixing weights over time, ``[epochs + 1, rows, options]`` by
+        ``'alphas/<table>'`` and ``'mix/<table>'``; the first entry is the initialisation. Of a
+        search in several stages it is that of the last, as are `alphas`, `mix` and `report`.
+      report: how decided the mixing weights are, see `dnas.discretize.report`.
+      epoch: whose alphas these are: the last, unless a stopping rule named another.
+      selection: the record of the selection, see `dnas.selection`; None where there was none.
+      warning: what `dnas.discretize.collapse_warning` says, or None.
+      benchmark: what the table of a tabular benchmark says about the genotype (its number,
+        accuracies in per cent, rank by test accuracy), or None.
+      workdir: where the files lie, or None.
+    """
+
+    genotype: Genotype
+    alphas: dict[str, np.ndarray] = dataclasses.field(repr=False)
+    mix: dict[str, np.ndarray] = dataclasses.field(repr=False)
+    history: list[dict[str, float]] = dataclasses.field(repr=False)
+    trajectory: dict[str, np.ndarray] = dataclasses.field(repr=False)
+    report: dict[str, Any] = dataclasses.field(repr=False)
+    epoch: int = 0
+    selection: list[dict[str, Any]] | None = dataclasses.field(default=None, repr=False)
+    warning: str | None = None
+    benchmark: dict[str, float] | None = None
+    workdir: pathlib.Path | None = None
+
+
+def conclude(
+    searched: Searched,
+    data: Dataset,
+    augment: Augment,
+    files: Workdir,
+    table: NASBench201 | None,
+) -> SearchResult:
+    """Makes the result of a search that ended, and writes its genotype and report."""
+    mix = searched.at_end("mix")
+    genotype, selection = _select(searched, data, augment, files)
+    files.write_text("genotype.json", genotype.to_json())
+    report = discretize.report(mix, searched.space.decisions)
+    result = SearchResult(
+        genotype=genotype,
+        alphas=searched.at_end("alphas"),
+        mix=mix,
+        history=searched.history,
+        trajectory=searched.trajectory,
+        report=report,
+        epoch=searched.epoch,
+        selection=selection,
+        warning=discretize.collapse_warning(report, genotype),
+        workdir=files.path,
+    )
+    facts = {"report": report, "warning": result.warning, "benchmark": None}
+    facts |= {"epoch": searched.epoch, "selection": selection}
+    files.write_json("report.json", facts)
+    if table is not None:  # whatever may go wrong there, the report is safe
+        facts["benchmark"] = look_up(table, data.name, table.number(genotype))
+        files.write_json("report.json", facts)
+    result = dataclasses.replace(result, benchmark=facts["benchmark"])
+    _draw(searched.space, result)
+    return result
+
+
+def _select(
+    searched: Searched, data: Dataset, augment: Augment, files: Workdir
+) -> tuple[Genotype, list[dict[str, Any]] | None]:
+    """The architecture and how it was selected; taken from the directory if it is there already."""
+    select = getattr(searched.preset, "selection", None)
+    if select is None:
+        return searched.space.discretize(searched.at_end("mix")), None
+    stored = files.read_json("selection.json")
+    if stored is not None:
+        return Genotype.create(searched.space.name, stored["choices"]), stored["record"]
+    shared = make_shared(
+        searched.space,
+        data,
+        searched.method,
+        searched.state,
+        feed=searched.feed,
+        optimizer=searched.preset.finetune_optimizer(),
+        augment=augment,
+        key=searched.key,
+    )
+    genotype, record = select(shared)
+    choices = {part: genotype[part] for part in genotype.parts()}
+    files.write_json("selection.json", {"choices": choices, "record": record})
+    return genotype, record
+
+
+def look_up(table: NASBench201, data_name: str, number: int) -> dict[str, Any]:
+    """Accuracies in per cent and rank; CIFAR-10's where the table does not know the data set."""
+    name = data_name if data_name in table.datasets else "cifar10"
+    return {
+        "dataset": name,
+        "number": number,
+        "test_accuracy": float(table.accuracy(number, name)),
+        "valid_accuracy": float(table.accuracy(number, name, "valid")),
+        "rank": int(table.rank(number, name)),
+    }
+
+
+def _draw(space: SearchSpace, result: SearchResult) -> None:
+    """Draws cell and mixing weights into the directory; what fails is only a warning."""
+    if result.workdir is None:
+        return
+    history = {name: bridged(x) for name, x in tables(result.trajectory, "mix").items()}
+    try:
+        from dnas import viz
+
+        figures = {
+            "cell.png": viz.draw_genotype(result.genotype),
+            "mix.png": viz.plot_alphas(history, space.decisions),
+        }
+        for name, figure in figures.items():
+            viz.save(figure, result.workdir / name)
+    except Exception as error:
+        warnings.warn(f"no pictures: {error!r}", stacklevel=2)

@@ -1,0 +1,225 @@
+"""The stages of a search, most often one: training loops, one after the other."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dnas import data as datasets
+from dnas.jobs import initialize, loop
+from dnas.jobs.trajectory import Recorder, tables
+from dnas.jobs.watch import Watch
+from dnas.jobs.workdir import Workdir
+from dnas.nn import carry
+from dnas.parallel import Parallel
+from dnas.presets.stages import Span, spans
+from dnas.space import SearchSpace, Task
+
+History = list[dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What all stages share.
+
+    Attributes:
+      data: the data set.
+      seed: of everything random.
+      batch_size: images of each half in a step, over all devices.
+      augment: what is done to images.
+      devices: how steps are compiled.
+      chunk: steps a dispatch; see `dnas.jobs.loop.run`.
+      progress: whether to show progress.
+    """
+
+    data: datasets.Dataset
+    seed: int
+    batch_size: int
+    augment: datasets.Augment
+    devices: Parallel
+    chunk: int | None
+    progress: bool
+
+    @property
+    def task(self) -> Task:
+        """What the supernet is built for."""
+        return Task(self.data.image_shape, self.data.classes)
+
+    def keys(self, stage: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """PRNG keys of a stage's initialisation, its order of images, and its selection."""
+        init_key, feed_key = jax.random.split(jax.random.key(self.seed))
+        if stage:
+            init_key, feed_key = (jax.random.fold_in(key, stage) for key in (init_key, feed_key))
+        return init_key, feed_key, jax.random.fold_in(feed_key, 2**31)
+
+
+@dataclasses.dataclass(frozen=True)
+class Searched:
+    """What a stage ended with.
+
+    Attributes:
+      space: that was searched.
+      preset: the stage's settings.
+      method: the search as functions for one device.
+      feed: where its batches came from.
+      state: the last, with the alphas of `epoch`.
+      epoch: whose alphas are the result.
+      history: one dictionary for each epoch.
+      trajectory: alphas and mixing weights; the first entry is the initialisation.
+      key: for a selection.
+    """
+
+    space: SearchSpace
+    preset: Any
+    method: Any
+    feed: datasets.Feed
+    state: Any
+    epoch: int
+    history: History
+    trajectory: dict[str, np.ndarray]
+    key: jax.Array
+
+    def at_end(self, part: str) -> dict[str, np.ndarray]:
+        """The tables, ``'alphas'`` or ``'mix'``, that are the result."""
+        return {name: x[self.epoch] for name, x in tables(self.trajectory, part).items()}
+
+
+def check(preset: Any, space: SearchSpace, epochs: int) -> None:
+    """Raises ValueError unless the space suits the preset, and the epochs its stages."""
+    _modified(preset, space)
+    spans(getattr(preset, "stages", ()), epochs)
+
+
+def run(setting: Setting, preset: Any, space: SearchSpace, epochs: int, files: Workdir) -> Searched:
+    """Runs all stages of a search; several have directories of their own.
+
+    Args:
+      setting: what they share.
+      preset: the method.
+      space: the user's.
+      epochs: of all stages together.
+      files: the directory of the search.
+
+    Returns:
+      The last stage, with the history of all.
+    """
+    space = _modified(preset, space)
+    stages = getattr(preset, "stages", ())
+    if not stages:
+        return _run_stage(setting, preset, space, files, epochs)
+    history, done, offset = [], None, 0
+    for number, (stage, span) in enumerate(zip(stages, spans(stages, epochs), strict=True)):
+        before = (space, {}) if done is None else (done.space, done.at_end("mix"))
+        name = f"stage{number + 1}"
+        done = _run_stage(
+            setting,
+            preset.of_stage(stage),
+            stage.change(space, *before),
+            files.subdirectory(name, {"stage": number + 1}),
+            span.last - span.first,
+            number=number,
+            span=span,
+            before=done if stage.goes_on else None,
+        )
+        for line in done.history:
+            step = line["step"] + offset * done.feed.steps_per_epoch
+            history.append({**line, "epoch": line["epoch"] + offset, "step": step})
+        offset += span.last - span.first
+    files.write_lines("metrics.jsonl", history)
+    files.write_arrays("alphas.npz", done.trajectory)
+    return dataclasses.replace(done, history=history)
+
+
+def _modified(preset: Any, space: SearchSpace) -> SearchSpace:
+    return preset.modify(space) if hasattr(preset, "modify") else space
+
+
+def _run_stage(
+    setting: Setting,
+    preset: Any,
+    space: SearchSpace,
+    files: Workdir,
+    epochs: int,
+    *,
+    number: int = 0,
+    span: Span | None = None,
+    before: Searched | None = None,
+) -> Searched:
+    """Runs one stage, or what is left of it."""
+    init_key, feed_key, select_key = setting.keys(number)
+    halves = datasets.halve(setting.data.train, setting.seed)
+    feed = datasets.make_feed(halves, setting.batch_size, feed_key)
+    data, devices = setting.data, setting.devices
+    build = functools.partial(
+        preset.build,
+        space,
+        setting.task,
+        steps_per_epoch=feed.steps_per_epoch,
+        epochs=epochs if span is None else span.epochs,
+        preprocess=datasets.preprocess(setting.augment, data.mean, data.std),
+        **({} if span is None else {"span": span}),
+    )
+    method = build(axis_name=devices.axis_name)
+    alone = method if devices.axis_name is None else build(axis_name=None)
+    state = initialize.compiled(method.init)(init_key)
+    if before is not None:
+        state = _carried(before, space, state, span.first * feed.steps_per_epoch)
+    recorder = Recorder(space, files, jax.jit(method.mix), state.alphas)
+    watch = Watch(preset, space, recorder, alone, feed)
+
+    def on_epoch(epoch: int, state: Any, means: dict[str, float]) -> dict[str, float]:
+        return recorder.record(epoch, state, means) | watch.measure(epoch, state)
+
+    outcome = loop.run(
+        state,
+        devices.advance(loop.watched(method.step, "train_loss")),
+        feed,
+        epochs=epochs,
+        files=files,
+        parallel=devices,
+        on_epoch=on_epoch,
+        ended=watch.ended,
+        chunk=setting.chunk,
+        progress=setting.progress,
+        title="search" if span is None else f"search, stage {number + 1}",
+    )
+    recorder.record(outcome.epochs, outcome.state, {})  # a resumed run may have lost its files
+    epoch, state = watch.epoch or outcome.epochs, outcome.state
+    if epoch < outcome.epochs:
+        then = tables(recorder.trajectory, "alphas")
+        state = state._replace(alphas={name: jnp.asarray(x[epoch]) for name, x in then.items()})
+    return Searched(
+        space=space,
+        preset=preset,
+        method=alone,
+        feed=feed,
+        state=state,
+        epoch=epoch,
+        history=outcome.history,
+        trajectory=recorder.trajectory,
+        key=select_key,
+    )
+
+
+def _carried(before: Searched, space: SearchSpace, state: Any, step: int) -> Any:
+    """The first state of a stage that goes on from another."""
+    old = before.state
+
+    def weights(old_tree, new_tree):
+        return carry.carry(before.space, old_tree, space, new_tree)
+
+    weight_opt = optax.tree.set(state.weight_opt, count=jnp.asarray(step, jnp.int32))
+    momentum = optax.tree.get(old.weight_opt, "trace")
+    if momentum is not None:
+        fresh = optax.tree.get(weight_opt, "trace")
+        weight_opt = optax.tree.set(weight_opt, trace=weights(momentum, fresh))
+    return state._replace(
+        params=weights(old.params, state.params),
+        alphas=carry.carry_alphas(before.space, old.alphas, space, state.alphas),
+        weight_opt=weight_opt,
+        step=jnp.asarray(step, jnp.int32),
+    )

@@ -1,0 +1,84 @@
+"""Watching a search for the epoch at which it should end."""
+
+from typing import Any
+
+import jax
+
+from dnas.data import Feed
+from dnas.jobs.trajectory import Recorder, tables
+from dnas.jobs.workdir import WorkdirError
+from dnas.space import SearchSpace
+from dnas.stopping import Record
+
+
+class Watch:
+    """Asks the stopping rule of a preset after every epoch; without one, nothing happens.
+
+    What it knows is what the directory holds, genotypes in alphas.npz and eigenvalues in
+    metrics.jsonl, so that a resumed search decides as one that was not interrupted.
+
+    Attributes:
+      epoch: whose alphas are the result; None as long as the rule did not say.
+    """
+
+    def __init__(
+        self, preset: Any, space: SearchSpace, recorder: Recorder, method: Any, feed: Feed
+    ):
+        """Watches a search.
+
+        Args:
+          preset: the method; its attribute `stopping` makes the rule.
+          space: that is searched.
+          recorder: of the search.
+          method: the search as functions for one device.
+          feed: where its batches come from.
+        """
+        make = getattr(preset, "stopping", None)
+        self.epoch: int | None = None
+        self._stopping = None if make is None else make(space)
+        self._space, self._recorder, self._feed = space, recorder, feed
+        self._genotypes: list[Any] = []
+        if self._measures:
+            self._eigenvalue = jax.jit(method.eigenvalue)
+
+    @property
+    def _measures(self) -> bool:
+        return self._stopping is not None and self._stopping.eigenvalue
+
+    def measure(self, epoch: int, state: Any) -> dict[str, float]:
+        """What the rule wants to know at the end of an epoch, on the batches of the next step."""
+        if not self._measures:
+            return {}
+        step = epoch * self._feed.steps_per_epoch
+        (batches, _), *_ = self._feed.chunks(step, step + 1, 1)
+        first = jax.tree.map(lambda x: x[0], batches)
+        return {"eigenvalue": float(self._eigenvalue(state, *first))}
+
+    def ended(self, history: list[dict[str, float]]) -> bool:
+        """Whether the rule wants no further epoch."""
+        if self._stopping is None:
+            return False
+        self.epoch = self._stopping.rule(self._records(history))
+        return self.epoch is not None
+
+    def _records(self, history: list[dict[str, float]]) -> list[Record]:
+        epochs = [line["epoch"] for line in history]
+        if epochs != list(range(1, len(epochs) + 1)):
+            raise WorkdirError(
+                f"metrics.jsonl has the epochs {epochs}; the stopping rule needs all from the "
+                "first on: restore that file, or search again in another workdir"
+            )
+        mixes = tables(self._recorder.trajectory, "mix")
+        for epoch in epochs[len(self._genotypes) :]:
+            try:
+                mix = {name: array[epoch] for name, array in mixes.items()}
+                self._genotypes.append(self._space.discretize(mix))
+            except (IndexError, ValueError) as error:
+                raise WorkdirError(
+                    f"alphas.npz lacks epoch {epoch}, which the stopping rule needs: restore that "
+                    "file, or search again in another workdir"
+                ) from error
+        return [
+            Record(genotype, line.get("eigenvalue"))
+            for genotype, line in zip(self._genotypes, history, strict=True)
+        ]

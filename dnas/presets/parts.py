@@ -1,0 +1,36 @@
+"""What the presets are made with."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+
+from dnas.presets.preset import Preset
+from dnas.space import SearchSpace
+
+
+def linear(first: float, last: float) -> Callable[[int], optax.Schedule]:
+    """A schedule that goes from one value to the other over the search's steps."""
+    return lambda steps: optax.linear_schedule(first, last, max(steps - 1, 1))
+
+
+def mixing(optional: bool = False, **changes) -> Callable[[SearchSpace], SearchSpace]:
+    """Changes how a space mixes its edges; optional changes leave other spaces as they are."""
+
+    def modify(space: SearchSpace) -> SearchSpace:
+        if not hasattr(space, "mixing"):
+            if optional:
+                return space
+            raise ValueError(
+                f"this method needs a space whose edges mix operations, and {space.name!r} has no "
+                "attribute `mixing`; choose another space or method"
+            )
+        return dataclasses.replace(space, mixing=space.mixing._replace(**changes))
+
+    return modify
+
+
+def make(parts: Mapping[str, Any], changes: Mapping[str, Any]) -> Preset:
+    """A preset of these parts and numbers, of which the user changed some."""
+    return Preset(**{**parts, **changes})

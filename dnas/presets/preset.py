@@ -1,0 +1,188 @@
+"""A search's settings in one place, and the search that they make."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import optax
+
+from dnas import checks, optimizers
+from dnas.alignment import WeightPenalty
+from dnas.bilevel import Search, bilevel
+from dnas.freeze import Freeze
+from dnas.hypergrad import Hypergradient, first_order
+from dnas.perturb import Perturbation
+from dnas.presets.stages import Span, Stage
+from dnas.regularize import Regularizer
+from dnas.relax import Relaxation, softmax
+from dnas.selection import Selection
+from dnas.space import SearchSpace, Task
+from dnas.stopping import Stopping
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """The settings of a bilevel search; the defaults are those of DARTS (Liu et al., 2019).
+
+    Parts with schedules are functions of the number of steps that they spread over; see
+    `dnas.bilevel.bilevel` for what the parts are. Parts that are None are left out.
+
+    Attributes:
+      relaxation: makes the relaxation, given the number of steps of the whole search.
+      hypergradient: estimates the gradient in alphas.
+      modify: makes of the user's space the one to search, with another mixing for instance.
+      regularizers: ``(steps, space) -> regularizers`` of alphas.
+      weight_penalty: ``(steps, space) -> penalty`` in the gradient of the weights.
+      perturbation: ``steps -> perturbation`` of the mix at which weights train.
+      freeze: ends the training of single operations.
+      auxiliary_skip: ``steps -> schedule`` of the auxiliary skip connections' weight.
+      skip_dropout: ``steps -> schedule`` of the dropout behind skip connections.
+      stopping: ``space -> rule`` that may end the search early.
+      selection: chooses the architecture at the end; the space's own rule by default.
+      stages: parts of the search with supernets of their own; a single one by default.
+      epochs: passes over the weights' half of the training images.
+      warmup: share of the epochs, of every stage, in which alphas stay as they are.
+      batch_size: of either half, over all devices.
+      learning_rate: of the weights, at the start.
+      final_learning_rate: of the weights, at the end of the cosine, which advances every step.
+      momentum: of the weights' SGD.
+      weight_decay: of the weights.
+      clip_norm: the weights' gradient is scaled down to this norm; 0 for no clipping.
+      alpha_learning_rate: of alphas' Adam.
+      alpha_betas: of alphas' Adam.
+      alpha_weight_decay: of alphas; added to their gradient.
+      alpha_scale: standard deviation of the initial alphas.
+    """
+
+    relaxation: Callable[[int], Relaxation] = lambda steps: softmax()
+    hypergradient: Hypergradient = dataclasses.field(default_factory=first_order)
+    modify: Callable[[SearchSpace], SearchSpace] = lambda space: space
+    regularizers: Callable[[int, SearchSpace], Sequence[Regularizer]] | None = None
+    weight_penalty: Callable[[int, SearchSpace], WeightPenalty] | None = None
+    perturbation: Callable[[int], Perturbation] | None = None
+    freeze: Freeze | None = None
+    auxiliary_skip: Callable[[int], optax.Schedule] | None = None
+    skip_dropout: Callable[[int], optax.Schedule] | None = None
+    stopping: Callable[[SearchSpace], Stopping] | None = None
+    selection: Selection | None = None
+    stages: tuple[Stage, ...] = ()
+    epochs: int = 50
+    warmup: float = 0.0
+    batch_size: int = 64
+    learning_rate: float = 0.025
+    final_learning_rate: float = 0.001
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    clip_norm: float = 5.0
+    alpha_learning_rate: float = 3e-4
+    alpha_betas: tuple[float, float] = (0.5, 0.999)
+    alpha_weight_decay: float = 1e-3
+    alpha_scale: float = 1e-3
+
+    def __post_init__(self):
+        checks.whole("epochs", self.epochs)
+        checks.whole("batch_size", self.batch_size)
+        for name in ("learning_rate", "alpha_learning_rate"):
+            checks.positive(name, getattr(self, name))
+        for name in ("final_learning_rate", "weight_decay", "clip_norm"):
+            checks.not_negative(name, getattr(self, name))
+        for name in ("alpha_weight_decay", "alpha_scale"):
+            checks.not_negative(name, getattr(self, name))
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate={self.final_learning_rate}: expected at most "
+                f"learning_rate={self.learning_rate}"
+            )
+        for name in ("momentum", "warmup"):
+            checks.fraction(name, getattr(self, name))
+        if len(self.alpha_betas) != 2 or not all(0 <= beta < 1 for beta in self.alpha_betas):
+            raise ValueError(
+                f"alpha_betas={self.alpha_betas!r}: expected two numbers from 0 to below 1"
+            )
+        if self.stages and self.stopping is not None:
+            raise ValueError("stopping: a search in several stages cannot end early; leave one out")
+        if self.stages and abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
+            shares = tuple(stage.share for stage in self.stages)
+            raise ValueError(
+                f"stages: their shares of the epochs are {shares}; expected a sum of 1"
+            )
+
+    def of_stage(self, stage: Stage) -> "Preset":
+        """The settings of one stage."""
+        return dataclasses.replace(self, stages=(), **stage.settings)
+
+    def weight_optimizer(self, steps: int) -> optax.GradientTransformation:
+        """SGD with momentum, a cosine over that many steps, weight decay and clipping."""
+        return optimizers.sgd(
+            self.learning_rate,
+            self.final_learning_rate,
+            steps,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+        )
+
+    def finetune_optimizer(self) -> optax.GradientTransformation:
+        """For selections: a tenth of the learning rate, all along (Wang et al., 2021)."""
+        rate = self.learning_rate / 10
+        tuned = dataclasses.replace(self, learning_rate=rate, final_learning_rate=rate)
+        return tuned.weight_optimizer(1)
+
+    def alpha_optimizer(self) -> optax.GradientTransformation:
+        """Adam with weight decay in the gradient, as PyTorch has it."""
+        return optax.chain(
+            optax.add_decayed_weights(self.alpha_weight_decay),
+            optax.adam(self.alpha_learning_rate, *self.alpha_betas),
+        )
+
+    def build(
+        self,
+        space: SearchSpace,
+        task: Task,
+        *,
+        steps_per_epoch: int,
+        epochs: int,
+        preprocess: Callable[[jax.Array, jax.Array], jax.Array],
+        axis_name: str | None = None,
+        span: Span | None = None,
+    ) -> Search:
+        """Assembles the search for that many steps; see `dnas.bilevel.bilevel`.
+
+        Args:
+          space: the space to search, as `modify` made it.
+          task: what the supernet is built for.
+          steps_per_epoch: steps of an epoch.
+          epochs: epochs of the search.
+          preprocess: augmentation and normalisation.
+          axis_name: name of the axis of replicas.
+          span: the part of the epochs that the search is for, where others go before or follow;
+            schedules spread over all epochs, the warm-up over those of the part.
+        """
+        first, last = (0, epochs) if span is None else (span.first, span.last)
+        steps = steps_per_epoch * epochs
+
+        def over_steps(make, *arguments):
+            return None if make is None else make(steps, *arguments)
+
+        return bilevel(
+            space,
+            task,
+            relaxation=self.relaxation(steps),
+            hypergradient=self.hypergradient,
+            weight_optimizer=self.weight_optimizer(steps),
+            alpha_optimizer=self.alpha_optimizer(),
+            preprocess=preprocess,
+            regularizers=over_steps(self.regularizers, space) or (),
+            weight_penalty=over_steps(self.weight_penalty, space),
+            perturbation=over_steps(self.perturbation),
+            freeze=self.freeze,
+            auxiliary_skip=over_steps(self.auxiliary_skip),
+            skip_dropout=over_steps(self.skip_dropout),
+            warmup_steps=self._warmup_steps(first, last, steps_per_epoch),
+            alpha_scale=self.alpha_scale,
+            axis_name=axis_name,
+        )
+
+    def _warmup_steps(self, first: int, last: int, steps_per_epoch: int) -> int:
+        epochs = round(self.warmup * (last - first))
+        return steps_per_epoch * (first + epochs) if epochs else 0

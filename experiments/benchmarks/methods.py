@@ -1,0 +1,158 @@
+"""All presets under one budget, over several seeds.
+
+    python -m experiments.benchmarks.methods --data_dir=DIR --table=TABLE.csv --out=runs/methods
+    python -m experiments.benchmarks.methods --table=TABLE.csv --out=runs/methods --report=FILE.md
+
+Each search leaves one file, OUT/SETTING/PRESET-SEED.json; what is there is not computed again, so
+the comparison can be interrupted, and run in pieces. The report is a table of means and standard
+deviations over seeds, written to FILE.md, and a picture beside it, FILE.png. With a folder in
+$JAX_COMPILATION_CACHE_DIR other seeds of a preset need not compile again.
+
+Settings (see methods_settings.py for their numbers): nb201, the NAS-Bench-201 space on CIFAR-10,
+scored by the table; s1 to s4, the subsets of RobustDARTS, scored by a training from scratch. Beside
+the presets there are the controls random and largest (the most parameters), without a search.
+"""
+
+import itertools
+import json
+import os
+import pathlib
+import sys
+import time
+import traceback
+from typing import Any
+
+from absl import app, flags, logging
+
+_SETTINGS = flags.DEFINE_list("settings", None, "Settings; all by default.")
+_PRESETS = flags.DEFINE_list("presets", None, "Presets and controls; all by default.")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3"], "Seeds.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared TensorFlow Datasets.")
+_TABLE = flags.DEFINE_string("table", None, "Table of NAS-Bench-201 (CSV).")
+_OUT = flags.DEFINE_string("out", None, "Folder of the results.", required=True)
+_REPORT = flags.DEFINE_string("report", None, "Only write this report, a markdown file.")
+
+
+def run(name: str, method: str, seed: int, data_dir: str | None, table: Any) -> dict[str, Any]:
+    """One search, or one control, and what its architecture is worth."""
+    from dnas.data import Augment
+    from dnas.jobs import fingerprint
+    from dnas.jobs.search import search
+    from experiments.benchmarks.methods_settings import CONTROLS, SETTINGS
+
+    setting, began = SETTINGS[name], time.monotonic()
+    details: dict[str, Any] = {}
+    if method in CONTROLS:
+        genotype = setting.control(method, seed)
+    else:
+        preset = setting.preset(method)
+        result = search(
+            setting.space,
+            setting.data(data_dir, seed),
+            preset,
+            seed=seed,
+            augment=Augment(crop_padding=4 // setting.pool, flip=True),
+            progress=False,
+        )
+        genotype = result.genotype
+        details = {
+            "preset_settings": fingerprint.plain(preset),
+            "epoch": result.epoch,
+            "history": result.history,
+            "mix": {table: weights.tolist() for table, weights in result.mix.items()},
+            "selection": result.selection,
+            "warning": result.warning,
+        }
+    seconds = time.monotonic() - began
+    return {
+        "setting": name,
+        "budget": setting.describe(),
+        "preset": method,
+        "seed": seed,
+        "seconds": seconds,
+        "genotype": {part: genotype[part] for part in genotype.parts()},
+        "scores": setting.score(genotype, seed, data_dir, table),
+        **details,
+    }
+
+
+def stored(path: pathlib.Path, budget: dict[str, Any]) -> bool:
+    """Whether a result is there.
+
+    Raises:
+      ValueError: it is one of another budget.
+    """
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text())["budget"]
+    if found != budget:
+        differ = sorted(key for key in found | budget if found.get(key) != budget.get(key))
+        raise ValueError(f"{path} is a result of another budget ({differ}): choose another --out")
+    return True
+
+
+def write(path: pathlib.Path, result: dict[str, Any]) -> None:
+    """Writes a result, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.replace(path)
+
+
+def main(argv: list[str]) -> None:
+    """Runs what is not there yet, or writes the report."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    logging.set_verbosity(logging.WARNING)  # libraries are talkative at INFO
+    import jax
+
+    from dnas.benchmarks import NASBench201
+    from dnas.jobs.loop import Stopped
+    from dnas.presets import PRESETS
+    from experiments.benchmarks import methods_report
+    from experiments.benchmarks.methods_settings import CONTROLS, SETTINGS
+
+    out = pathlib.Path(_OUT.value)
+    table = NASBench201(_TABLE.value) if _TABLE.value else None
+    if _REPORT.value:
+        methods_report.write(out, pathlib.Path(_REPORT.value), table)
+        return
+    settings = _chosen("settings", _SETTINGS.value, tuple(SETTINGS))
+    methods = _chosen("presets", _PRESETS.value, (*CONTROLS, *PRESETS))
+    if any(SETTINGS[name].recipe is None for name in settings) and table is None:
+        raise app.UsageError("the setting nb201 needs --table")
+    failed = 0
+    for seed, name, method in itertools.product(map(int, _SEEDS.value), settings, methods):
+        path = out / name / f"{method}-{seed}.json"
+        if stored(path, SETTINGS[name].describe()):
+            continue
+        print(f"{name} {method} {seed}", end=" ", flush=True)
+        try:
+            result = run(name, method, seed, _DATA_DIR.value, table)
+        except Stopped as stopped:
+            sys.exit(
+                f"{stopped.args[0].split(' after')[0]}; the same command goes on with this run"
+            )
+        except Exception:  # the others shall not wait for its repair
+            failed += 1
+            print("failed", flush=True)
+            traceback.print_exc()
+            continue
+        finally:
+            jax.clear_caches()  # every preset has programs of its own
+        write(path, result)
+        scores = {key: round(value, 2) for key, value in result["scores"].items()}
+        print(f"{result['seconds']:.0f} s {scores}", flush=True)
+    if failed:
+        sys.exit(f"{failed} runs failed; the same command tries them again")
+
+
+def _chosen(flag: str, names: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    names = known if names is None else tuple(names)
+    if unknown := sorted(set(names) - set(known)):
+        raise app.UsageError(f"--{flag}: {unknown[0]!r} is none of {', '.join(known)}")
+    return names
+
+
+if __name__ == "__main__":
+    app.run(main)

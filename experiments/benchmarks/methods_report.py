@@ -1,0 +1,151 @@
+"""The report of methods.py: a table in markdown, and a picture."""
+
+import itertools
+import json
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dnas.benchmarks import NASBench201
+from dnas.viz import save, style
+from experiments.benchmarks.methods_settings import CONTROLS, SETTINGS
+
+# For each kind of setting the columns: what they show, and from which score.
+_TABLE_COLUMNS = {
+    "CIFAR-10, %": "cifar10",
+    "CIFAR-100, %": "cifar100",
+    "ImageNet16-120, %": "ImageNet16-120",
+    "regret on CIFAR-10": "regret/cifar10",
+    "rank on CIFAR-10": "rank/cifar10",
+    "skips": "idle/cell",
+}
+_TRAINED_COLUMNS = {
+    "trained, %": "accuracy",
+    "skips or noise, normal": "idle/normal",
+    "reduction": "idle/reduce",
+    "parameters": "parameters",
+}
+_DIGITS = {"rank/cifar10": 0, "parameters": 0}
+_ROW = 0.22  # inches
+
+Results = dict[str, list[dict[str, Any]]]  # by method
+
+
+def read(folder: pathlib.Path) -> dict[str, Results]:
+    """All results, by setting and method."""
+    found: dict[str, Results] = {}
+    for name in SETTINGS:
+        for path in sorted((folder / name).glob("*.json")):
+            result = json.loads(path.read_text())
+            found.setdefault(name, {}).setdefault(result["preset"], []).append(result)
+    return found
+
+
+def write(folder: pathlib.Path, path: pathlib.Path, table: NASBench201 | None) -> None:
+    """Writes the table and, beside it, the picture.
+
+    Raises:
+      ValueError: there are no results.
+    """
+    results = read(folder)
+    if not results:
+        raise ValueError(f"no results in {folder}: run the comparison first")
+    path.write_text("\n".join(markdown(n, methods, table) for n, methods in results.items()))
+    save(draw(results, table), path.with_suffix(".png"))
+
+
+def markdown(name: str, methods: Results, table: NASBench201 | None) -> str:
+    """The table of one setting, the best method first."""
+    columns = _TABLE_COLUMNS if SETTINGS[name].recipe is None else _TRAINED_COLUMNS
+    lines = [f"## {name}", "", f"| method | n | {' | '.join(columns)} | seconds |"]
+    lines.append("|---" * (len(columns) + 3) + "|")
+    for method, runs in ranked(name, methods).items():
+        cells = [_cell([r["scores"][key] for r in runs], key) for key in columns.values()]
+        seconds = f"{statistics.fmean(r['seconds'] for r in runs):.0f}"
+        lines.append(f"| {method} | {len(runs)} | {' | '.join(cells)} | {seconds} |")
+    if table is not None and SETTINGS[name].recipe is None:
+        known = [key if key in table.datasets else None for key in columns.values()]
+        every = [np.asarray(table.accuracy(np.arange(5**6), k)) if k else None for k in known]
+        means = ["" if x is None else f"{x.mean():.2f} ± {x.std():.2f}" for x in every]
+        best = ["" if x is None else f"{x.max():.2f}" for x in every]
+        lines.append(f"| all architectures | 15,625 | {' | '.join(means)} | |")
+        lines.append(f"| the best of them | | {' | '.join(best)} | |")
+    return "\n".join(lines) + "\n"
+
+
+def ranked(name: str, methods: Results) -> Results:
+    """The methods, that of the best mean accuracy first."""
+    key = score_of(name)
+    return dict(
+        sorted(methods.items(), key=lambda m: -statistics.fmean(r["scores"][key] for r in m[1]))
+    )
+
+
+def score_of(name: str) -> str:
+    """The score by which methods of a setting are compared."""
+    return "cifar10" if SETTINGS[name].recipe is None else "accuracy"
+
+
+def _cell(values: Sequence[float], key: str) -> str:
+    digits = _DIGITS.get(key, 2)
+    deviation = f" ± {statistics.stdev(values):,.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):,.{digits}f}{deviation}"
+
+
+def draw(results: Mapping[str, Results], table: NASBench201 | None) -> Any:
+    """One panel a setting: a dot a seed, a bar at the mean, controls as lines."""
+    heights = [_ROW * (2 + len(methods)) for methods in results.values()]
+    gap, left, width = 0.75, 1.9, 6.5
+    total = sum(heights) + gap * len(heights) + 0.1
+    figure = style.new_figure(width, total)
+    top = total
+    for (name, methods), height in zip(results.items(), heights, strict=True):
+        top -= 0.35 + height
+        box = (left / width, top / total, 1 - (left + 0.2) / width, height / total)
+        axes = figure.add_axes(box)
+        _draw_panel(axes, name, ranked(name, methods), table)
+        top -= gap - 0.35
+    return figure
+
+
+def _draw_panel(axes: Any, name: str, methods: Results, table: NASBench201 | None) -> None:
+    key = score_of(name)
+    values = {m: [r["scores"][key] for r in runs] for m, runs in methods.items()}
+    lines = {m: statistics.fmean(values.pop(m)) for m in CONTROLS if m in values}
+    if key == "cifar10":
+        if table is not None and "random" in lines:  # all there are, not those drawn
+            lines["random"] = float(np.mean(table.accuracy(np.arange(5**6))))
+        _stretch(axes, table, min(itertools.chain(*values.values(), lines.values())))
+    for position, found in enumerate(values.values()):
+        axes.plot(found, [position] * len(found), "o", color="#00609E", ms=4, alpha=0.7, mew=0)
+        axes.plot([statistics.fmean(found)], [position], "|", color=style.INK, ms=11, mew=1.6)
+    for dashes, (control, mean) in zip(("--", ":"), lines.items(), strict=False):
+        axes.axvline(mean, color="#C44E00", ls=dashes, lw=1, label=control, zorder=0)
+    axes.set_yticks(range(len(values)), list(values), fontsize=8)
+    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_title(name, loc="left", fontsize=9, weight="bold", color=style.INK)
+    axes.grid(axis="x", color=style.GRID, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if lines:
+        legend = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2}
+        axes.legend(fontsize=8, frameon=False, **legend)
+    label = "test accuracy, %" + (", by the table" if key == "cifar10" else ", trained alike")
+    axes.set_xlabel(label, fontsize=8, color=style.INK)
+
+
+def _stretch(axes: Any, table: NASBench201 | None, lowest: float) -> None:
+    """An axis that is logarithmic in the distance to the best: most methods are close to it."""
+    best = 94.38 if table is None else float(np.max(table.accuracy(np.arange(5**6)))) + 0.01
+    nearest = 0.05
+
+    def forward(x):
+        return -np.log(np.maximum(best - x, 0) + nearest)
+
+    axes.set_xscale("function", functions=(forward, lambda y: best + nearest - np.exp(-y)))
+    axes.set_xlim(min(50, lowest - 1), best)
+    axes.set_xticks([55, 80, 90, 93, 94, 94.3])

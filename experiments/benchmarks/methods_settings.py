@@ -1,0 +1,216 @@
+"""The settings in which methods are compared: spaces, data and budgets."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dnas import costs, selection
+from dnas import data as datasets
+from dnas.benchmarks import NASBench201
+from dnas.data.dataset import Source, Split
+from dnas.genotype import Genotype
+from dnas.jobs import fingerprint
+from dnas.jobs.recipe import Recipe
+from dnas.jobs.train import train
+from dnas.presets import PRESETS, Preset
+from dnas.space import SearchSpace, Task
+from dnas.spaces import DARTS
+from dnas.spaces import NASBench201 as NASBench201Space
+
+DATA, CLASSES = "cifar10", 10
+CONTROLS = ("random", "largest")  # architectures without a search
+IDLE = ("skip_connect", "noise")  # what degenerate cells of RobustDARTS' subsets are made of
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Where and with which budget methods are compared.
+
+    All methods get the same images, epochs and batches. What else a preset says holds, but
+    learning rates of weights scale with its batches, and those of alphas by a factor: searches are
+    shorter than published, so alphas have fewer steps to move in.
+
+    Attributes:
+      space: the search space, with the supernet's size.
+      images: of CIFAR-10's train split; their halves are searched with.
+      pool: images are averaged over squares of so many pixels.
+      epochs: of the search.
+      batch_size: of either half.
+      alpha_factor: of the learning rate of alphas.
+      recipe: how an architecture is trained, on the same images; None where a table knows.
+      network: channels and cells of the trained network.
+      test_images: of the test split, for trained networks.
+      changes: of single presets, in place of what the rules above say.
+    """
+
+    space: SearchSpace
+    images: int
+    pool: int
+    epochs: int
+    batch_size: int = 64
+    alpha_factor: float = 10.0
+    recipe: Recipe | None = None
+    network: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    test_images: int = 2
+    changes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        """What networks are built for."""
+        return Task((32 // self.pool, 32 // self.pool, 3), CLASSES)
+
+    def describe(self) -> dict[str, Any]:
+        """Its numbers as plain data: results of other numbers are not comparable."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del fields["changes"]  # of these, a result holds its own
+        return fingerprint.plain({**fields, "network": dict(self.network)})
+
+    def preset(self, name: str) -> Preset:
+        """A preset at this budget."""
+        published = PRESETS[name]()
+        share = self.batch_size / published.batch_size
+        changes = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": published.learning_rate * share,
+            "final_learning_rate": published.final_learning_rate * share,
+            "alpha_learning_rate": published.alpha_learning_rate * self.alpha_factor,
+        }
+        return PRESETS[name](**{**changes, **self.changes.get(name, {})})
+
+    def data(self, data_dir: str, seed: int) -> datasets.Dataset:
+        """CIFAR-10 in small: the train images depend on the seed, the test images do not."""
+        full = datasets.load(DATA, data_dir)
+        train_split = datasets.limit(full.train, self.images, seed)
+        test_split = datasets.limit(full.test, self.test_images, 0)
+        return dataclasses.replace(
+            full, train=pooled(train_split, self.pool), test=pooled(test_split, self.pool)
+        )
+
+    def control(self, name: str, seed: int) -> Genotype:
+        """A random architecture, or the one with the most parameters."""
+        if name == "random":
+            return self.space.sample(np.random.default_rng(seed))
+        return self.space.discretize(costs.parameters(self.space, self.task))
+
+    def score(
+        self, genotype: Genotype, seed: int, data_dir: str, table: NASBench201 | None
+    ) -> dict[str, float]:
+        """What an architecture is worth: by the table, or trained with this seed."""
+        if self.recipe is None:
+            return _look_up(table, table.number(genotype)) | idle_shares(genotype)
+        space = dataclasses.replace(self.space, **self.network)
+        result = train(
+            space, genotype, self.data(data_dir, seed), self.recipe, seed=seed, progress=False
+        )
+        found = {"accuracy": 100 * result.test_accuracy, "parameters": result.parameters}
+        return found | idle_shares(genotype)
+
+
+def _look_up(table: NASBench201, number: int) -> dict[str, float]:
+    found = {}
+    for name in table.datasets:
+        every = np.asarray(table.accuracy(np.arange(5**6), name))
+        found[name] = float(table.accuracy(number, name))
+        found[f"rank/{name}"] = int(table.rank(number, name))
+        found[f"regret/{name}"] = float(every.max() - found[name])
+    return found
+
+
+def idle_shares(genotype: Genotype) -> dict[str, float]:
+    """For each part, the share of its edges that skip or are noise."""
+    parts = {part: list(genotype[part].values()) for part in genotype.parts()}
+    return {f"idle/{p}": sum(o in IDLE for o in ops) / len(ops) for p, ops in parts.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PooledSource:
+    """Images averaged over squares; see `dnas.data.dataset.Source`.
+
+    Attributes:
+      source: of the images.
+      factor: the side of a square.
+    """
+
+    source: Source
+    factor: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        height, width, channels = self.source.image_shape
+        return height // self.factor, width // self.factor, channels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Source.read`."""
+        images, labels = self.source.read(indices)
+        return self._pool(images), labels
+
+    def load(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Source.load`."""
+        images, labels = self.source.load(indices)
+        return self._pool(images), labels
+
+    def labels(self, indices: np.ndarray) -> np.ndarray:
+        """See `Source.labels`."""
+        return self.source.labels(indices)
+
+    def _pool(self, images: np.ndarray) -> np.ndarray:
+        height, width, channels = self.image_shape
+        squares = (len(images), height, self.factor, width, self.factor, channels)
+        means = images.reshape(squares).mean((2, 4), dtype=np.float32)
+        return np.rint(means).astype(np.uint8)
+
+
+def pooled(split: Split, factor: int) -> Split:
+    """The split with smaller images."""
+    return split if factor == 1 else Split(PooledSource(split.source, factor), split.indices)
+
+
+def _subset(name: str) -> Setting:
+    epochs = 8
+    return Setting(
+        space=DARTS.subset(name, channels=8, cells=4, stem_multiplier=2),
+        images=4096,
+        pool=2,
+        epochs=epochs,
+        recipe=Recipe(
+            epochs=12,
+            batch_size=64,
+            learning_rate=0.05,
+            weight_decay=3e-4,
+            clip_norm=5.0,
+            crop_padding=2,
+            flip=True,
+        ),
+        network={"channels": 8, "cells": 4},
+        test_images=2000,
+        changes=_changes(epochs),
+    )
+
+
+def _changes(epochs: int) -> dict[str, dict[str, Any]]:
+    """What does not scale by itself: the costs of selections, and the default's own numbers."""
+    return {
+        "dnas": {"alpha_learning_rate": 3e-3},
+        # 5 of 50 published epochs between decisions, and 1,000 samples for 50 epochs
+        "darts_pt": {"selection": selection.perturbation(epochs / 10)},
+        "random_weight_sharing": {"selection": selection.best_of_samples(100)},
+    }
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "nb201": Setting(
+        space=NASBench201Space(channels=8, cells=1),
+        images=10_000,
+        pool=2,
+        epochs=15,
+        changes=_changes(15),
+    ),
+    **{name: _subset(name) for name in ("s1", "s2", "s3", "s4")},
+}

@@ -1,0 +1,150 @@
+"""A real supernet, tiny, behind selections: same numbers as by hand, one compilation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from dnas import bilevel, data, presets, selection, spaces
+from dnas.jobs.shared import make_shared
+from dnas.space import Task
+from dnas.spaces import nas_bench_201
+
+SPACE = spaces.NASBench201(channels=2, cells=1, stages=1, nodes=3)
+BATCH = 64
+
+
+class Trained:
+    """A short search on the digits, and how often its supernet was traced since."""
+
+    def __init__(self, patch):
+        self.data = data.digits()
+        self.feed = data.make_feed(data.halve(self.data.train, 0), BATCH, jax.random.key(1))
+        preprocess = data.preprocess(data.Augment(), self.data.mean, self.data.std)
+        task = Task(self.data.image_shape, self.data.classes)
+        self.search = presets.darts(alpha_learning_rate=0.1).build(
+            SPACE, task, steps_per_epoch=11, epochs=2, preprocess=preprocess
+        )
+        state = jax.jit(self.search.init)(jax.random.key(0))
+        # Untrained weights of the right size do; alphas that differ keep options apart.
+        self.state = state._replace(
+            alphas={"cell": jnp.float32(np.random.default_rng(0).normal(size=(3, 5)))},
+            step=jnp.int32(5),
+        )
+        self.graph = nnx.graphdef(SPACE.supernet(task, rngs=nnx.Rngs(0)))
+        self.traces = 0
+        call = nas_bench_201.Supernet.__call__
+
+        def counted(net, *args, **kwargs):
+            self.traces += 1
+            return call(net, *args, **kwargs)
+
+        patch.setattr(nas_bench_201.Supernet, "__call__", counted)
+
+    def shared(self, seed=0, images=130):
+        optimizer = optax.sgd(0.1)
+        return make_shared(
+            *(SPACE, self.data, self.search, self.state),
+            feed=self.feed,
+            optimizer=optimizer,
+            images=images,
+            key=jax.random.key(seed),
+        )
+
+    def by_hand(self, params, mix, rows, part):
+        """Mean loss and accuracy over batches of these images."""
+        half, found = self.feed.parts[part], []
+        forward = jax.jit(lambda *args: bilevel.merge(self.graph, params)(*args))
+        for some in rows.reshape(-1, BATCH):
+            images = data.normalise(jnp.asarray(half.images[some]), self.data.mean, self.data.std)
+            logits = forward(images, mix)
+            right = jax.nn.log_softmax(logits)[np.arange(BATCH), half.labels[some]]
+            found.append((-right.mean(), (logits.argmax(-1) == half.labels[some]).mean()))
+        return np.mean(found, 0)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    with pytest.MonkeyPatch.context() as patch:
+        yield Trained(patch)
+
+
+@pytest.mark.slow
+def test_selections_on_a_supernet_are_deterministic_and_compile_once(trained):
+    shared = trained.shared()
+    before = trained.traces
+    first = selection.perturbation(epochs=0.3)(shared)  # 3 steps of fine-tuning
+    traces = trained.traces - before
+    assert 2 <= traces <= 4  # evaluation, and fine-tuning: its metrics' shapes take one more
+    again = selection.perturbation(epochs=0.3)(shared)
+    other = selection.perturbation(epochs=0.6)(shared._replace(key=jax.random.key(1)))
+    assert trained.traces - before == traces
+    assert first == again and len(other.record) == 3
+    SPACE.validate(first.genotype)
+    assert {d["row"] for d in first.record} == set(SPACE.part.rows)
+    lows = [min(s["accuracy"] for s in d["without"].values()) for d in first.record]
+    taken = [d["without"][d["option"]]["accuracy"] for d in first.record]
+    assert lows == taken
+
+    sampled = selection.best_of_samples(6)(shared)
+    assert trained.traces - before == traces + 1  # single paths have a program of their own
+    genotype, (record,) = sampled
+    assert record["accuracy"] == max(score["accuracy"] for score in record["scores"])
+    mix = selection.one_hot(SPACE, genotype, shared.mix)
+    mixed = shared.accuracy(shared.state, {"cell": mix["cell"][None]})
+    np.testing.assert_allclose([record["loss"], record["accuracy"]], np.ravel(mixed), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_numbers_are_those_of_the_supernet(trained):
+    shared = trained.shared()
+    half = trained.feed.parts[1]
+    rows = np.linspace(0, len(half) - 1, 128).astype(int)  # 130 images are two whole batches
+    mixes = {"cell": np.stack([shared.mix["cell"], np.eye(5, dtype=np.float32)[[3, 3, 3]]])}
+    losses, accuracies = shared.accuracy(shared.state, mixes)
+    for i in range(2):
+        expected = trained.by_hand(shared.state.params, {"cell": mixes["cell"][i]}, rows, 1)
+        np.testing.assert_allclose((losses[i], accuracies[i]), expected, rtol=1e-4)
+    np.testing.assert_allclose(shared.mix["cell"], jax.nn.softmax(shared.state.alphas["cell"]))
+    few, _ = trained.shared(images=1).accuracy(shared.state, mixes)
+    some = trained.by_hand(
+        shared.state.params, shared.mix, np.linspace(0, len(half) - 1, BATCH).astype(int), 1
+    )
+    np.testing.assert_allclose(few[0], some[0], rtol=1e-4)  # one batch is the least
+
+
+@pytest.mark.slow
+def test_fine_tuning_by_hand(trained):
+    shared = trained.shared()
+    mix = {"cell": jnp.float32([[0, 0, 0, 1, 0], [0, 0.5, 0, 0.5, 0], [0, 1, 0, 0, 0]])}
+    tuned = shared.finetune(shared.state, mix, 1)
+    # The batch is that of the search's next step.
+    ((train, _),) = [batches for batches, _ in trained.feed.chunks(5, 6, 1)]
+    images = data.normalise(train["image"][0], trained.data.mean, trained.data.std)
+
+    def loss(params):
+        logits = bilevel.merge(trained.graph, params)(images, mix)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, train["label"][0]).mean()
+
+    gradient = jax.jit(jax.grad(loss))(shared.state.params)
+    expected = jax.tree.map(lambda w, g: w - 0.1 * g, shared.state.params, gradient)
+    for found, right in zip(*map(jax.tree.leaves, (tuned.params, expected)), strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-6)
+    assert (int(tuned.step), int(shared.state.step)) == (6, 5)  # what came in is still there
+    np.testing.assert_array_equal(tuned.alphas["cell"], shared.state.alphas["cell"])
+
+
+@pytest.mark.slow
+def test_resuming_keeps_what_is_decided(trained):
+    shared = trained.shared()
+    masks = {"cell": np.ones((3, 5))}
+    masks["cell"][1] = np.eye(5)[4]
+    state, mix = shared.resume(shared.state, masks, 2)
+    np.testing.assert_array_equal(mix["cell"][1], np.eye(5)[4])
+    np.testing.assert_allclose(mix["cell"].sum(-1), 1, rtol=1e-6)
+    moved = np.abs(mix["cell"] - shared.mix["cell"]).max(-1)
+    assert moved[0] > 1e-2 and moved[2] > 1e-2 and int(state.step) == 7
+    again, _ = shared.resume(shared.state, masks, 2)
+    np.testing.assert_array_equal(again.alphas["cell"], state.alphas["cell"])

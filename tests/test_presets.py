@@ -1,0 +1,207 @@
+"""The presets: what they are made of, their numbers, and the stages of a search."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dnas import presets, spaces
+from dnas.presets import preset as preset_module
+from dnas.presets.stages import Span, Stage, keep_strongest, spans
+from dnas.space import Mixing, Task
+
+TASK = Task((8, 8, 1), 4)
+CELL = spaces.NASBench201(channels=4, cells=1, stages=2, nodes=3)
+DARTS = spaces.DARTS(
+    channels=8,
+    cells=3,
+    nodes=1,
+    stem_multiplier=1,
+    operations=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"),
+)
+
+
+def plain(key, images):
+    return images.astype(jnp.float32) / 128 - 1
+
+
+def batch(size=2):
+    return {
+        "image": jax.ShapeDtypeStruct((size, 8, 8, 1), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((size,), jnp.int32),
+    }
+
+
+def build(preset, space, **options):
+    options = {"steps_per_epoch": 3, "epochs": 10, "preprocess": plain, **options}
+    return preset.build(preset.modify(space), TASK, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_has_a_step_on_cells_of_operations(name):
+    search = build(presets.PRESETS[name](), CELL)
+    state = jax.eval_shape(search.init, jax.random.key(0))
+    new, metrics = jax.eval_shape(search.step, state, batch(), batch())
+    again, _ = jax.eval_shape(search.step, new, batch(), batch())
+    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (state, new, again)]
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert {m.shape for m in metrics.values()} == {()}
+    assert {m.dtype for m in metrics.values()} == {jnp.dtype("float32")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pc_darts", "darts_minus", "oles"])
+def test_presets_have_a_step_on_the_darts_space(name):
+    search = build(presets.PRESETS[name](), DARTS)
+    state = jax.eval_shape(search.init, jax.random.key(0))
+    new, _ = jax.eval_shape(search.step, state, batch(), batch())
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_presets_take_other_numbers_and_refuse_impossible_ones(name):
+    preset = presets.PRESETS[name](epochs=7, alpha_learning_rate=0.01)
+    assert (preset.epochs, preset.alpha_learning_rate) == (7, 0.01)
+    with pytest.raises(ValueError, match=r"warmup=1\.5: expected a number from 0 to below 1"):
+        presets.PRESETS[name](warmup=1.5)
+    assert presets.PRESETS[name].__doc__
+
+
+def test_published_numbers():
+    pc = presets.pc_darts()
+    assert (pc.batch_size, pc.learning_rate, pc.final_learning_rate) == (256, 0.1, 0.0)
+    assert (pc.alpha_learning_rate, pc.warmup * pc.epochs) == (6e-4, 15)
+    assert pc.modify(CELL).mixing == Mixing(partial=4, edge_normalization=True)
+    fair = presets.fair_darts()
+    assert (fair.batch_size, fair.learning_rate, fair.alpha_learning_rate) == (128, 0.005, 3e-3)
+    alphas = {"cell": jnp.asarray([[0.0, 2.0]])}
+    assert fair.relaxation(5).expected(alphas)["cell"].tolist() == [[0.5, jax.nn.sigmoid(2.0)]]
+    (zero_one,) = fair.regularizers(5, CELL)
+    expected = -10 * (float(jax.nn.sigmoid(2.0)) - 0.5) ** 2 / 2
+    np.testing.assert_allclose(zero_one(alphas, alphas, 0)[0], expected, rtol=1e-5)
+    (decay,) = presets.beta_darts().regularizers(101, CELL)
+    for step, weight in ((0, 0.0), (50, 25.0), (100, 50.0)):
+        expected = weight * np.log(1 + np.exp(2))
+        np.testing.assert_allclose(decay(alphas, alphas, step)[0], expected, rtol=1e-5)
+    schedule = presets.darts_minus().auxiliary_skip(11)
+    assert [float(schedule(step)) for step in (0, 5, 10)] == [1.0, 0.5, 0.0]
+    assert presets.darts_minus().modify(DARTS).mixing == Mixing(auxiliary_skip=True)
+    mix = {"cell": jnp.full((200, 2), 0.5)}
+    for step, radius in ((0, 0.03), (10, 0.3)):
+        perturbed = presets.sdarts_rs().perturbation(11)(jax.random.key(0), None, mix, step)
+        assert 0.7 * radius < float(jnp.abs(perturbed["cell"] - 0.5).max()) <= radius
+    assert presets.gdas().modify(CELL).mixing.single_path
+    assert presets.random_weight_sharing().alpha_scale == 0
+    assert (presets.snas().epochs, presets.snas().final_learning_rate) == (150, 0.0)
+    assert presets.r_darts().stopping(CELL).eigenvalue
+    assert presets.darts_pt().learning_rate == 0.025
+
+
+def test_finetuning_has_a_tenth_of_the_learning_rate():
+    preset = presets.darts(weight_decay=0.0, momentum=0.0, clip_norm=0.0)
+    optimizer = preset.finetune_optimizer()
+    state = optimizer.init(jnp.ones(1))
+    for _ in range(3):
+        updates, state = optimizer.update(jnp.ones(1), state, jnp.ones(1))
+        np.testing.assert_allclose(updates, -0.0025, rtol=1e-6)
+
+
+def test_dropout_of_p_darts_falls_and_begins_again():
+    stages = presets.p_darts().stages
+    rates = [stage.settings["skip_dropout"](250) for stage in stages]
+    assert [float(rate(0)) for rate in rates] == pytest.approx([0.0, 0.4, 0.7])
+    last = [float(rates[2](step)) for step in (50, 99, 100, 110, 200)]
+    expected = [0.7 * 0.8, 0.7 * (1 - 0.396), 0.7, 0.7 * np.exp(-0.2), 0.7 * np.exp(-2)]
+    np.testing.assert_allclose(last, expected, rtol=1e-5)
+
+
+def test_warm_up_is_a_share_of_the_epochs_of_a_stage(monkeypatch):
+    monkeypatch.setattr(preset_module, "bilevel", lambda *_, **parts: parts["warmup_steps"])
+    found = [
+        build(presets.darts(warmup=share), CELL, span=span)
+        for share in (0.0, 0.3)
+        for span in (None, Span(0, 4, 10), Span(6, 10, 10))
+    ]
+    # 3 steps an epoch: 3 of 10 epochs; 1 of 4, at the beginning and behind 6 others.
+    assert found == [0, 0, 0, 9, 3, 21]
+
+
+def test_presets_for_mixed_edges_say_so():
+    class Layers:
+        name = "layers"
+
+    for name in ("pc_darts", "darts_minus", "drnas", "p_darts"):
+        with pytest.raises(ValueError, match="whose edges mix operations, and 'layers' has no"):
+            presets.PRESETS[name]().modify(Layers())
+    layers = Layers()
+    for name in ("darts", "gdas", "random_weight_sharing"):
+        assert presets.PRESETS[name]().modify(layers) is layers
+
+
+def test_epochs_are_divided_among_stages():
+    apart = (Stage(0.5), Stage(0.3), Stage(0.2))
+    assert spans(apart, 10) == [Span(0, 5, 5), Span(0, 3, 3), Span(0, 2, 2)]
+    joined = (Stage(0.5), Stage(0.25, goes_on=True), Stage(0.25))
+    assert spans(joined, 8) == [Span(0, 4, 6), Span(4, 6, 6), Span(0, 2, 2)]
+    thirds = presets.p_darts().stages
+    assert spans(thirds, 75) == [Span(0, 25, 25)] * 3
+    assert sum(span.epochs for span in spans(thirds, 10)) == 10
+    assert spans((), 3) == []
+    with pytest.raises(ValueError, match="epochs=2: expected one epoch at least for each of 3"):
+        spans(thirds, 2)
+    with pytest.raises(ValueError, match=r"stages: their shares .* expected a sum of 1"):
+        presets.darts(stages=(Stage(0.5), Stage(0.4)))
+    with pytest.raises(ValueError, match="stopping: a search in several stages cannot end early"):
+        presets.darts_plus(stages=(Stage(1.0),))
+
+
+def test_edges_keep_their_strongest_candidates():
+    space = spaces.NASBench201(
+        channels=4, nodes=3, mixing=Mixing(edge_normalization=True), stages=1
+    )
+    mix = {
+        "cell": np.asarray([[5, 4, 3, 2, 1], [1, 1, 1, 1, 1], [0, 3, 0, 2, 9]]) / 15,
+        "cell.2": np.asarray([[0.2, 0.8]]),
+    }
+    keep = keep_strongest(space, mix, 3 / 5)
+    none, skip, one, three, pool = space.operations
+    assert keep == {
+        "cell": {"0->1": (none, skip, one), "0->2": (none, skip, one), "1->2": (skip, three, pool)}
+    }
+    shrunk = space.restrict(keep)
+    assert set(shrunk.decisions) == {"cell.0->1", "cell.0->2", "cell.1->2", "cell.2"}
+    again = {name: np.ones((len(d.rows), len(d.options))) for name, d in shrunk.decisions.items()}
+    assert {len(o) for o in keep_strongest(shrunk, again, 0.1)["cell"].values()} == {2}
+
+
+def test_stages_of_p_darts_deepen_and_of_drnas_widen():
+    space = spaces.DARTS(cells=8)
+    stages = presets.p_darts().stages
+    before, cells, candidates = space, [], []
+    for stage in stages:
+        mix = {
+            name: np.tile(np.arange(len(d.options)), (len(d.rows), 1))
+            for name, d in before.decisions.items()
+        }
+        before = stage.change(space, before, mix)
+        cells.append(before.cells)
+        candidates.append({len(edge) for edge in before.candidates("normal")})
+    assert cells == [5, 11, 17] and candidates == [{8}, {5}, {3}]
+    # The largest weights, here those that come last.
+    assert set(before.candidates("reduce")) == {space.operations[-3:]}
+    preset = presets.drnas()
+    first = preset.modify(CELL)
+    mix = {"cell": np.tile(np.arange(5), (3, 1))}
+    second = preset.stages[1].change(first, preset.stages[0].change(first, first, {}), mix)
+    assert (first.mixing.partial, second.mixing.partial) == (4, 2)
+    assert second.decisions["cell"].options == CELL.operations[2:]
+
+
+def test_a_stage_has_settings_of_its_own():
+    dropout = optax.constant_schedule(0.3)
+    stage = Stage(1.0, settings={"skip_dropout": lambda steps: dropout, "momentum": 0.5})
+    preset = presets.darts(stages=(stage,)).of_stage(stage)
+    assert preset.stages == () and preset.momentum == 0.5
+    assert preset.skip_dropout(3) is dropout
