@@ -51,19 +51,14 @@ def _normalise_jvp(primals, tangents):
 
 
 def _statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    mean, variance = _moments(x)
+    mean, variance = _moments_p.bind(x)
     return mean, lax.rsqrt(variance + EPSILON)
 
 
-@jax.custom_jvp
-def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return tuple(_moments_p.bind(x))
-
-
-@_moments.defjvp
 def _moments_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    mean, variance = _moments(x)
+    mean, variance = _moments_p.bind(x)
+    dx = ad.instantiate_zeros(dx)
     return (mean, variance), (_mean(dx), 2 * _mean((x - mean) * dx))
 
 
@@ -149,6 +144,7 @@ _change_p = define("dnas_change", functools.partial(_change, project=_projection
 _adjoint_p = define(
     "dnas_adjoint", functools.partial(_adjoint, project=_projections_p.bind), multiple_results=True
 )
+ad.primitive_jvps[_moments_p] = _moments_jvp
 ad.primitive_jvps[_change_p] = _linear(_change_p, _change, 2)
 ad.primitive_jvps[_adjoint_p] = _linear(_adjoint_p, _adjoint, 1)
 ad.primitive_transposes[_change_p] = _transpose_change
