@@ -62,7 +62,7 @@ def lax_conv(x: jax.Array, kernel: jax.Array, *, window: Window, groups: int) ->
 
 
 def _lax_conv_kernel(x, ct, *, window: Window, groups: int, size: Pair):
-    if size == (1, 1) and x.shape[:3] == ct.shape[:3]:
+    if size == (1, 1) and window == centred(size, 1, window.dilation[0]):
         # A matrix product; 8 times faster than XLA:CPU's convolution (16 channels, 32x32).
         x, ct = (a.reshape(*a.shape[:3], groups, -1) for a in (x, ct))
         return jnp.einsum("bhwgi,bhwgo->igo", x, ct).reshape(1, 1, x.shape[-1], -1)

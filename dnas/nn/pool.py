@@ -36,7 +36,11 @@ def _window(x: jax.Array, stride: int, fill: float, combine: Callable) -> jax.Ar
 
 
 def max_pool(x: jax.Array, stride: int = 1) -> jax.Array:
-    """The maximum of each 3x3 window of ``[batch, height, width, channels]``."""
+    """The maximum of each 3x3 window of ``[batch, height, width, channels]``.
+
+    Where several pixels are the maximum, the native kernel gives the gradient to the first of
+    them, as PyTorch does; maxima of slices divide it.
+    """
     if native.preferred(x):
         return _max_p.bind(x, window=centred(_SIZE, stride, 1), size=_SIZE)[0]
     return _window(x, stride, -jnp.inf, jnp.maximum)

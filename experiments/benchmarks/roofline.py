@@ -30,7 +30,7 @@ class Machine(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """The least time of a step.
+    """What a program's arithmetic and traffic take at the machine's rates.
 
     Attributes:
       seconds: the larger one of the two.
@@ -42,7 +42,11 @@ class Bound(NamedTuple):
 
 
 def bound(flops: float, traffic: float, machine: Machine) -> Bound:
-    """The roofline (Williams et al., 2009): neither computing nor moving can be faster."""
+    """The roofline (Williams et al., 2009).
+
+    No bound in two cases: convolutions count as direct ones, while native kernels three wide take
+    two thirds of these products; and traffic counts as if no cache kept anything.
+    """
     compute, memory = flops / machine.flops, traffic / machine.bytes
     return Bound(max(compute, memory), "compute" if compute >= memory else "memory")
 

@@ -45,7 +45,10 @@ def columns() -> tuple[str, ...]:
     - peak: GB of resident memory of a process that finds its program in the cache; behind the
       stroke, of one that compiles it. On an accelerator the device's memory.
     - roof: GFLOP and GB that our program computes and moves, and the seconds these would take at
-      the machine's measured rates, as a share of the step; what the larger of the two is.
+      the machine's measured rates, as a share of the step; what the larger of the two is. See
+      `roofline.bound` for what it leaves out.
+
+    The native kernels are built before (ten seconds, once a machine): no column holds that.
     """
     return (
         "supernet",
@@ -145,11 +148,13 @@ def main(argv: list[str]) -> None:
 def _measure(settings, cache: str) -> None:
     import jax
 
+    from dnas.nn import native
     from experiments.benchmarks import process
     from experiments.benchmarks.settings import Ours
 
     others = [] if _REFERENCE.value == "none" else ["torch_nchw", "torch_channels_last"]
     others += ["torch_compiled"] if others and _COMPILE.value else []
+    native.ready()  # builds them
     # Alone on the machine, and before this process takes any of its accelerator's memory.
     cold, warm = (process.measure(process.OURS, settings, cache) for _ in range(2))
     apart = {side: process.measure(side, settings, cache) for side in others}

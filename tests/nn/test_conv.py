@@ -1,11 +1,14 @@
 """The convolution primitive against JAX's own convolution, in values and all derivatives."""
 
+import contextlib
+
 import chex
 import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
 
+from dnas.nn import native
 from dnas.nn.conv import conv
 
 CASES = [  # kernel, stride, dilation, padding, height, width
@@ -15,6 +18,8 @@ CASES = [  # kernel, stride, dilation, padding, height, width
     (1, 1, 1, None, 4, 4),
     (1, 2, 1, None, 5, 5),
     (2, 1, 1, 0, 5, 4),
+    (1, 1, 1, None, 1, 1),
+    (1, 2, 1, 1, 3, 3),  # the size stays, but no pixel is where it was
 ]
 
 
@@ -31,8 +36,14 @@ def reference(x, kernel, stride, dilation, padding):
     )
 
 
+@pytest.mark.parametrize("native_kernels", [True, False])
 @pytest.mark.parametrize("case", CASES)
-def test_matches_jax_in_values_and_derivatives(case):
+def test_matches_jax_in_values_and_derivatives(case, native_kernels):
+    with contextlib.nullcontext() if native_kernels else native.disabled():
+        check_values_and_derivatives(case)
+
+
+def check_values_and_derivatives(case):
     size, stride, dilation, padding, height, width = case
     keys = jax.random.split(jax.random.key(0), 4)
     x = jax.random.normal(keys[0], (3, height, width, 2))

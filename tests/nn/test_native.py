@@ -216,7 +216,8 @@ def test_environment_variable_switches_them_off(monkeypatch, fresh):
 def test_without_a_compiler_the_plain_path_takes_over(monkeypatch, fresh):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(native.shutil, "which", lambda name: None)
-    assert not native.ready()
+    with pytest.warns(UserWarning, match="no C\\+\\+ compiler"):
+        assert not native.ready()
     x, kernel = normal(0, 1, 4, 4, 2), normal(1, 3, 3, 2, 2)
     assert "@dnas_" not in jax.jit(lambda *a: conv(*a)).lower(x, kernel).as_text()
 
@@ -227,3 +228,10 @@ def test_a_compiler_that_fails_is_reported(monkeypatch, fresh, tmp_path):
     with pytest.warns(UserWarning, match="DNAS_NATIVE=0 silences this"):
         assert not native.ready()
     assert not list(tmp_path.rglob("*.so"))
+
+
+def test_a_folder_that_others_may_write_to_is_not_trusted(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert native._cache() == tmp_path / "dnas"
+    (tmp_path / "dnas").chmod(0o777)
+    assert tmp_path not in native._cache().parents

@@ -1,7 +1,7 @@
-"""Native kernels of convolutions for the CPU, and when they are used.
+"""Native kernels for the CPU: convolutions, poolings, statistics of batch normalisation.
 
 XLA:CPU computes convolutions of few channels at a third of the speed that the machine has, and
-depthwise ones at a hundredth. `kernels.cc` computes the same in one pass over each image; the
+depthwise ones at a hundredth. `kernels.cc` computes the same image by image, in the caches; the
 plain JAX path beside it is the reference, and takes over wherever the kernels do not apply: other
 platforms, other dtypes, no compiler. The C++ compiler of the machine builds them at first use,
 for its own processor, into the user's cache directory.
@@ -15,6 +15,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -46,7 +47,11 @@ def preferred(x: jax.Array) -> bool:
 
 @contextlib.contextmanager
 def disabled() -> Iterator[None]:
-    """Traces and compiles without native kernels, for comparisons."""
+    """Traces and compiles without native kernels, for comparisons.
+
+    It has no effect on what was traced before, nor on operations outside of `jax.jit`, whose
+    compiled forms JAX keeps. It holds for all threads of the process.
+    """
     global _enabled
     before, _enabled = _enabled, False
     try:
@@ -86,46 +91,74 @@ def lowering(name: str, plain: Any) -> Any:
 def _load() -> bool:
     if os.environ.get("DNAS_NATIVE") == "0":
         return False
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
-    if compiler is None:
+    found = next(filter(shutil.which, ("c++", "g++", "clang++")), None)
+    compiler = shlex.split(os.environ.get("CXX", "")) or [found]
+    if compiler == [None]:
+        _warn("there is no C++ compiler (c++, g++ or clang++; CXX names another)")
         return False
     try:
         library = ctypes.CDLL(str(_build(compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "stderr", None) or str(error)
-        warnings.warn(
-            f"no native kernels, convolutions on the CPU will be slower: {compiler} failed "
-            f"({reason.strip()[:500]}). DNAS_NATIVE=0 silences this.",
-            stacklevel=2,
-        )
+        targets = {name: jax.ffi.pycapsule(getattr(library, name)) for name in KERNELS}
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or "").splitlines()
+        lines = [line for line in lines if "error" in line] or lines
+        _warn(f"{shlex.join(compiler)} failed: {' '.join(lines)[:500]}")
         return False
-    for name in KERNELS:
-        target = jax.ffi.pycapsule(getattr(library, name))
+    except (OSError, RuntimeError, AttributeError, UnicodeError) as error:
+        _warn(f"they could not be built or loaded: {error!r}. XDG_CACHE_HOME names another folder")
+        return False
+    for name, target in targets.items():
         jax.ffi.register_ffi_target(name, target, platform="cpu")
     return True
 
 
-def _build(compiler: str) -> pathlib.Path:
+def _warn(reason: str) -> None:
+    warnings.warn(
+        f"no native kernels, searches on the CPU will be several times slower: {reason}. "
+        "DNAS_NATIVE=0 silences this.",
+        stacklevel=3,
+    )
+
+
+def _build(compiler: list[str]) -> pathlib.Path:
     """The library, compiled unless it is there already for this source, compiler and machine."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
+    version = _run([*compiler, "--version"])
     # What the compiler makes of -march=native names the processor: a home may be shared.
-    command = [compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
-    target = subprocess.run(command, capture_output=True, text=True, check=True)
+    target = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
     sources = (path.read_text() for path in sorted(_FOLDER.glob("*.[ch]*")))
-    identity = (*sources, *_FLAGS, version.stdout, target.stdout, jax.lib.__version__)
+    identity = (*sources, *_FLAGS, version, target, jax.lib.__version__)
     digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    path = pathlib.Path(base) / "dnas" / f"kernels-{digest}.so"
+    path = _cache() / f"kernels-{digest}.so"
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".so")
     os.close(handle)
     try:
-        command = [compiler, *_FLAGS, f"-I{jax.ffi.include_dir()}", str(_FOLDER / "kernels.cc")]
-        command += ["-o", partial]
-        subprocess.run(command, capture_output=True, text=True, check=True)
+        include = f"-I{jax.ffi.include_dir()}"
+        _run([*compiler, *_FLAGS, include, str(_FOLDER / "kernels.cc"), "-o", partial])
         os.replace(partial, path)  # processes that start together each build, and all end well
     finally:
         pathlib.Path(partial).unlink(missing_ok=True)
     return path
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
+    return done.stdout
+
+
+def _cache() -> pathlib.Path:
+    """The user's folder of compiled things; one for this process where that is not only theirs."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        path = (
+            pathlib.Path(base if os.path.isabs(base) else pathlib.Path.home() / ".cache") / "dnas"
+        )
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        status = path.stat()
+        # A library is code: nobody else may have put it there.
+        if status.st_uid == os.getuid() and not status.st_mode & 0o022 and os.access(path, os.W_OK):
+            return path
+    except (OSError, RuntimeError):  # no home, or one that cannot be written to
+        pass
+    return pathlib.Path(tempfile.mkdtemp(prefix="dnas-"))

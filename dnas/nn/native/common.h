@@ -141,7 +141,7 @@ struct Geometry {
 };
 
 // Sums `parts` arrays of `size` floats, in order.
-void SumParts(const std::vector<float>& parts, int64_t size, float* out) {
+inline void SumParts(const std::vector<float>& parts, int64_t size, float* out) {
   std::fill_n(out, size, 0.0f);
   for (size_t p = 0; p < parts.size(); p += size) {
     for (int64_t i = 0; i < size; ++i) out[i] += parts[p + i];

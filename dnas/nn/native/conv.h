@@ -104,15 +104,17 @@ void ConvKernel(ffi::ThreadPool& pool, const Geometry& g, const float* x, const 
   const int64_t count = g.taps.size(), size = count * inputs * all;
   const bool winograd = ThreeWide(g);
   std::vector<float> parts(kParts * size, 0.0f);
-  // The last block of an image may read past it: the last image needs a copy with an end.
+  // The last block of an image may read past it: the last images need a copy with an end.
   const int64_t image_size = g.out[0] * g.out[1] * all;
-  std::vector<float> last(y + (g.batch - 1) * image_size, y + g.batch * image_size);
-  last.resize(image_size + kSlack, 0.0f);
+  const int64_t first = image_size < kSlack ? 0 : g.batch - 1;
+  std::vector<float> last(y + first * image_size, y + g.batch * image_size);
+  last.resize(last.size() + kSlack, 0.0f);
   Parallel(pool, kParts, [&](int64_t part) {
     for (int64_t image = part; image < g.batch; image += kParts) {
       const float* left = g.Pad(x, image);
       if (winograd) left = TransformImage(g, left);
-      const float* right = image == g.batch - 1 ? last.data() : y + image * image_size;
+      const float* right =
+          image >= first ? last.data() + (image - first) * image_size : y + image * image_size;
       for (int64_t tap = 0; tap < count; tap += winograd ? 3 : 1) {
         for (int64_t group = 0; group < groups; ++group) {
           for (int64_t c = 0; c < inputs; c += kBlock) {

@@ -4,8 +4,8 @@
 //   m = (d0 - d2) g0, (d1 + d2) (g0 + g1 + g2) / 2, (d2 - d1) (g0 - g1 + g2) / 2, (d1 - d3) g2
 //   y = m0 + m1 + m2, m1 - m2 - m3
 //
-// and so does the gradient of the three taps. Along one axis only, rounding errors stay those of
-// the plain sums.
+// and so does the gradient of the three taps. Rounding errors are relative to the largest of the
+// inputs that go together, and infinities may become NaN.
 #ifndef DNAS_NN_NATIVE_WINOGRAD_H_
 #define DNAS_NN_NATIVE_WINOGRAD_H_
 
