@@ -42,9 +42,9 @@ class Planted:
         return state + 1
 
     def shared(self, seed=0, **fields):
-        fields = {"accuracy": self.accuracy, "finetune": self.finetune, "resume": None} | fields
-        key = jax.random.key(seed)
-        return selection.Shared(self.space, self.mix, 0, steps_per_epoch=10, key=key, **fields)
+        mine = {"mix": self.mix, "accuracy": self.accuracy, "finetune": self.finetune}
+        fields = mine | {"resume": None, "key": jax.random.key(seed)} | fields
+        return selection.Shared(self.space, state=0, steps_per_epoch=10, **fields)
 
     def best(self, part):
         """The options worth most on each edge, by the option's worth; 'none' does not count."""

@@ -104,6 +104,7 @@ def _select(
         searched.state,
         feed=searched.feed,
         optimizer=searched.preset.finetune_optimizer(),
+        training=searched.preset.weight_optimizer,
         augment=augment,
         key=searched.key,
     )

@@ -15,7 +15,7 @@ from dnas import checks, parallel
 from dnas import data as datasets
 from dnas.bilevel import Search, SearchState, merge
 from dnas.data import Augment, Dataset, Feed, Split, evaluation_batches
-from dnas.jobs import loop
+from dnas.jobs import initialize, loop
 from dnas.selection import Shared, masked
 from dnas.selection.shared import Tables
 from dnas.space import Mix, SearchSpace, Task
@@ -35,6 +35,7 @@ def make_shared(
     *,
     feed: Feed,
     optimizer: optax.GradientTransformation,
+    training: Callable[[int], optax.GradientTransformation] | None = None,
     augment: Augment | None = None,
     images: int = IMAGES,
     key: jax.Array,
@@ -51,6 +52,7 @@ def make_shared(
       state: its last state, one replica; it stays as it is.
       feed: of the halves of the train split, as the search had it.
       optimizer: of the weights, for fine-tuning; starts afresh each time.
+      training: the same for trainings from scratch, given their steps; `optimizer` by default.
       augment: what is done to train images; nothing by default.
       images: of the architecture's half to validate on, rounded to whole batches; no more than
         there are, and no less than one batch.
@@ -59,7 +61,10 @@ def make_shared(
     checks.whole("images", images)
     task = Task(data.image_shape, data.classes)
     preprocess = datasets.preprocess(augment or Augment(), data.mean, data.std)
-    batches = functools.cache(lambda: _batches(feed.parts[1], feed.batch_size, images))
+    batches, every = (
+        functools.cache(functools.partial(_batches, feed.parts[1], feed.batch_size, count))
+        for count in (images, len(feed.parts[1]))
+    )
     forward = _forward(_mixing(space, single_path=False), task)
     single = _forward(_mixing(space, single_path=True), task)
     normalise = functools.partial(datasets.normalise, mean=data.mean, std=data.std)
@@ -74,6 +79,15 @@ def make_shared(
         steps_per_epoch=feed.steps_per_epoch,
         key=key,
         discrete=_accuracy(single, normalise, batches, noise),
+        train=_train(
+            search.init,
+            lambda steps: _finetune(
+                single, preprocess, training(steps) if training else optimizer, feed
+            ),
+            _accuracy(single, normalise, every, noise),
+            jax.random.fold_in(key, 0),
+        ),
+        images=len(feed.parts[1]) // feed.batch_size * feed.batch_size,
     )
 
 
@@ -159,6 +173,30 @@ def _finetune(
         return state._replace(params=carry[0], step=carry[3])
 
     return finetune
+
+
+def _train(
+    init: Callable[[jax.Array], SearchState],
+    finetune: Callable[[int], Callable[[SearchState, Tables, int], SearchState]],
+    accuracy: Callable[[SearchState, Tables], tuple[np.ndarray, np.ndarray]],
+    key: jax.Array,
+) -> Callable[[int, Tables], tuple[np.ndarray, np.ndarray]]:
+    """`Shared.train`: all architectures begin with the same weights and see the same images."""
+
+    @functools.cache
+    def trainer(steps):
+        return initialize.compiled(init)(key), finetune(steps)
+
+    def train(steps: int, mixes: Tables) -> tuple[np.ndarray, np.ndarray]:
+        first, tune = trainer(steps)
+        found = []
+        for i in range(len(next(iter(mixes.values())))):
+            trained = tune(first, {name: tables[i] for name, tables in mixes.items()}, steps)
+            found.append(accuracy(trained, {n: tables[i : i + 1] for n, tables in mixes.items()}))
+        losses, accuracies = np.concatenate(found, -1)
+        return losses, accuracies
+
+    return train
 
 
 def _resume(

@@ -10,6 +10,7 @@ as weights, and an option can be chosen if the space takes it when it is the str
 leaves out the 'none' of DARTS, and the tables of edge weights, without a rule for either.
 """
 
+from dnas.selection.retrained import short_trainings
 from dnas.selection.shared import Selected, Selection, Shared, masked, one_hot
 from dnas.selection.stepwise import perturbation, progressive
 from dnas.selection.whole import best_of_samples, local_search, sample, strongest
@@ -25,5 +26,6 @@ __all__ = [
     "perturbation",
     "progressive",
     "sample",
+    "short_trainings",
     "strongest",
 ]

@@ -1,10 +1,12 @@
 """All presets under one budget, over several seeds.
 
-    python -m experiments.benchmarks.methods --data_dir=DIR --table=TABLE.csv --out=runs/methods
-    python -m experiments.benchmarks.methods --table=TABLE.csv --out=runs/methods --report=FILE.md
+    python -m experiments.benchmarks.methods --data_dir=DIR --table=TABLE.csv --out=DIR
+    python -m experiments.benchmarks.methods --table=TABLE.csv --out=DIR --report=FILE.md
 
-Each search leaves one file, OUT/SETTING/PRESET-SEED.json; what is there is not computed again, so
-the comparison can be interrupted, and run in pieces. The report is a table of means and standard
+Each run, of one preset with one seed, adds one line to OUT/SETTING.jsonl; what is there is not
+computed again, so the comparison can be interrupted, and run in pieces. Processes may share the
+folder as long as their --settings, --presets or --seeds differ: on a CPU two processes with a core
+each (`taskset -c 0 ...`) do more than one with two. The report is a table of means and standard
 deviations over seeds, written to FILE.md, and a picture beside it, FILE.png. With a folder in
 $JAX_COMPILATION_CACHE_DIR other seeds of a preset need not compile again.
 
@@ -13,9 +15,9 @@ scored by the table; s1 to s4, the subsets of RobustDARTS, scored by a training 
 the presets there are the controls random and largest (the most parameters), without a search.
 """
 
+import fcntl
 import itertools
 import json
-import os
 import pathlib
 import sys
 import time
@@ -36,7 +38,6 @@ _REPORT = flags.DEFINE_string("report", None, "Only write this report, a markdow
 def run(name: str, method: str, seed: int, data_dir: str | None, table: Any) -> dict[str, Any]:
     """One search, or one control, and what its architecture is worth."""
     from dnas.data import Augment
-    from dnas.jobs import fingerprint
     from dnas.jobs.search import search
     from experiments.benchmarks.methods_settings import CONTROLS, SETTINGS
 
@@ -56,47 +57,45 @@ def run(name: str, method: str, seed: int, data_dir: str | None, table: Any) -> 
         )
         genotype = result.genotype
         details = {
-            "preset_settings": fingerprint.plain(preset),
+            "alpha_learning_rate": preset.alpha_learning_rate,
             "epoch": result.epoch,
-            "history": result.history,
-            "mix": {table: weights.tolist() for table, weights in result.mix.items()},
-            "selection": result.selection,
-            "warning": result.warning,
+            "valid_accuracy": round(100 * result.history[-1]["valid_accuracy"], 2),
+            "idle_by_epoch": setting.idle_by_epoch(result.trajectory),
         }
     seconds = time.monotonic() - began
     return {
-        "setting": name,
-        "budget": setting.describe(),
         "preset": method,
         "seed": seed,
-        "seconds": seconds,
-        "genotype": {part: genotype[part] for part in genotype.parts()},
+        "seconds": round(seconds, 1),
+        "genotype": setting.space.format(genotype),
         "scores": setting.score(genotype, seed, data_dir, table),
         **details,
     }
 
 
-def stored(path: pathlib.Path, budget: dict[str, Any]) -> bool:
-    """Whether a result is there.
+def stored(path: pathlib.Path, budget: dict[str, Any]) -> set[tuple[str, int]]:
+    """Presets and seeds whose results are there.
 
     Raises:
-      ValueError: it is one of another budget.
+      ValueError: these are results of another budget.
     """
     if not path.exists():
-        return False
-    found = json.loads(path.read_text())["budget"]
+        return set()
+    first, *results = map(json.loads, path.read_text().splitlines())
+    found = first["budget"]
     if found != budget:
         differ = sorted(key for key in found | budget if found.get(key) != budget.get(key))
-        raise ValueError(f"{path} is a result of another budget ({differ}): choose another --out")
-    return True
+        raise ValueError(f"{path} holds results of another budget ({differ}): choose another --out")
+    return {(result["preset"], result["seed"]) for result in results}
 
 
-def write(path: pathlib.Path, result: dict[str, Any]) -> None:
-    """Writes a result, whole or not at all."""
+def append(path: pathlib.Path, budget: dict[str, Any], result: dict[str, Any]) -> None:
+    """Adds a line; the first of a file tells the budget."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(result, indent=1) + "\n")
-    part.replace(path)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # other processes may add theirs
+        lines = [result] if path.stat().st_size else [{"budget": budget}, result]
+        file.write("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def main(argv: list[str]) -> None:
@@ -123,8 +122,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("the setting nb201 needs --table")
     failed = 0
     for seed, name, method in itertools.product(map(int, _SEEDS.value), settings, methods):
-        path = out / name / f"{method}-{seed}.json"
-        if stored(path, SETTINGS[name].describe()):
+        path, budget = out / f"{name}.jsonl", SETTINGS[name].describe()
+        if (method, seed) in stored(path, budget):
             continue
         print(f"{name} {method} {seed}", end=" ", flush=True)
         try:
@@ -140,7 +139,7 @@ def main(argv: list[str]) -> None:
             continue
         finally:
             jax.clear_caches()  # every preset has programs of its own
-        write(path, result)
+        append(path, budget, result)
         scores = {key: round(value, 2) for key, value in result["scores"].items()}
         print(f"{result['seconds']:.0f} s {scores}", flush=True)
     if failed:

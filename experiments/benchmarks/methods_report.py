@@ -38,8 +38,9 @@ def read(folder: pathlib.Path) -> dict[str, Results]:
     """All results, by setting and method."""
     found: dict[str, Results] = {}
     for name in SETTINGS:
-        for path in sorted((folder / name).glob("*.json")):
-            result = json.loads(path.read_text())
+        path = folder / f"{name}.jsonl"
+        for line in path.read_text().splitlines()[1:] if path.exists() else ():
+            result = json.loads(line)
             found.setdefault(name, {}).setdefault(result["preset"], []).append(result)
     return found
 

@@ -95,6 +95,21 @@ class Setting:
             return self.space.sample(np.random.default_rng(seed))
         return self.space.discretize(costs.parameters(self.space, self.task))
 
+    def idle_by_epoch(self, trajectory: Mapping[str, np.ndarray]) -> list[float] | None:
+        """The share of all edges that skip or are noise, were the search to end there.
+
+        None where the mixing weights are not those of the whole space, as in searches by stages.
+        """
+        tables = {name: trajectory.get(f"mix/{name}") for name in self.space.decisions}
+        if any(table is None for table in tables.values()):
+            return None
+        shares = []
+        for epoch in range(len(next(iter(tables.values())))):
+            genotype = self.space.discretize({name: t[epoch] for name, t in tables.items()})
+            idle = [o in IDLE for part in genotype.parts() for o in genotype[part].values()]
+            shares.append(round(sum(idle) / len(idle), 3))
+        return shares
+
     def score(
         self, genotype: Genotype, seed: int, data_dir: str, table: NASBench201 | None
     ) -> dict[str, float]:

@@ -63,12 +63,24 @@ def test_idle_shares():
 
 
 def test_results_of_another_budget_are_refused(tmp_path):
-    path, budget = tmp_path / "a" / "darts-0.json", {"epochs": 2, "images": 3}
-    assert not methods.stored(path, budget)
-    methods.write(path, {"budget": budget})
-    assert methods.stored(path, budget) and [p.name for p in path.parent.iterdir()] == [path.name]
+    path, budget = tmp_path / "a" / "s1.jsonl", {"epochs": 2, "images": 3}
+    assert methods.stored(path, budget) == set()
+    for seed in (0, 1):
+        methods.append(path, budget, {"preset": "darts", "seed": seed})
+    assert methods.stored(path, budget) == {("darts", 0), ("darts", 1)}
+    assert len(path.read_text().splitlines()) == 3  # the budget, and two results
     with pytest.raises(ValueError, match=r"another budget \(\['images'\]\)"):
         methods.stored(path, {"epochs": 2, "images": 4})
+
+
+def test_idle_edges_by_epoch():
+    rows, options = SETTINGS["nb201"].space.decisions["cell"]
+    mix = np.full((3, len(rows), len(options)), 0.1)
+    mix[:, :, options.index("nor_conv_3x3")] = 0.2
+    mix[1, :2, options.index("skip_connect")] = 0.3
+    mix[2, :, options.index("none")] = 0.3  # no operation, and not idle
+    assert SETTINGS["nb201"].idle_by_epoch({"mix/cell": mix}) == [0.0, 0.333, 0.0]
+    assert SETTINGS["nb201"].idle_by_epoch({"mix/cell.0->1": mix}) is None
 
 
 def test_report(tmp_path):
@@ -82,10 +94,10 @@ def test_report(tmp_path):
         for seed, value in enumerate(values):
             scores = dict.fromkeys(methods_report._TABLE_COLUMNS.values(), 1.0) | {"cifar10": value}
             result = {"preset": method, "seed": seed, "seconds": 60.0 + seed, "scores": scores}
-            methods.write(tmp_path / "nb201" / f"{method}-{seed}.json", result)
+            methods.append(tmp_path / "nb201.jsonl", {}, result)
     scores = dict.fromkeys(methods_report._TRAINED_COLUMNS.values(), 2.0)
     result = {"preset": "oles", "seed": 0, "seconds": 1.0, "scores": scores}
-    methods.write(tmp_path / "s2" / "oles-0.json", result)
+    methods.append(tmp_path / "s2.jsonl", {}, result)
     methods_report.write(tmp_path, tmp_path / "report.md", None)
     text = (tmp_path / "report.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("| ")]

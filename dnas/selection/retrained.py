@@ -1,0 +1,134 @@
+"""Selections among architectures that are trained by themselves, from scratch and shortly."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dnas import checks
+from dnas.genotype import Genotype
+from dnas.selection.shared import (
+    Choice,
+    Score,
+    Selected,
+    Selection,
+    Shared,
+    choices_of,
+    one_hot,
+    replaced,
+    scores_of,
+)
+from dnas.selection.whole import strongest
+
+
+def short_trainings(
+    start: Selection | None = None, epochs: float = 1.0, sigmas: float = 3.0, count: int = 32
+) -> Selection:
+    """Corrects an architecture where short trainings from scratch contradict it.
+
+    A supernet cannot tell what a deep network needs to be trained at all: some of its edges carry a
+    skip connection whatever one of them chooses. So the moves that change one row are tried, each
+    architecture being trained by itself and validated. The move that gains most is taken if the
+    gain is significant; and moves that were significant, too, are tried again where it led, until
+    none is left (greedy search with lazily evaluated gains; Minoux, 1978). What is not
+    significant stays as the search has it. That short trainings rank searches is from DARTS
+    (Liu et al., 2019, section 3.1, on whole searches).
+
+    Args:
+      start: selects the first architecture; `strongest` by default.
+      epochs: of each training; may be a fraction.
+      sigmas: a gain is significant if it is more than so many standard errors of the difference
+        of two accuracies.
+      count: trainings at most, that of the first architecture included. Moves to the options with
+        the most weight, relative to their row's largest, come first.
+    """
+    checks.positive("epochs", epochs)
+    checks.positive("sigmas", sigmas)
+    checks.whole("count", count, least=2)
+    start = start or strongest()
+
+    def select(shared: Shared) -> Selected:
+        genotype, record = start(shared)
+        judge = _Judge(shared, max(1, shared.steps(epochs)))
+        moves = _moves(shared, genotype)[: count - 1]
+        judge.train([genotype, *(move.apply(shared, genotype) for move in moves)])
+        gains = {move: judge.gain(genotype, move.apply(shared, genotype)) for move in moves}
+        fresh = set(moves)  # those whose gain is that over the present architecture
+        while gains:
+            move = max(gains, key=gains.get)
+            if gains[move] <= sigmas:
+                break
+            found = move.apply(shared, genotype)
+            if move in fresh:
+                record = [*record, move.place | judge.facts(genotype, found)]
+                genotype, fresh = found, set()
+                del gains[move]
+            elif len(judge.scores) < count:
+                judge.train([found])
+                gains[move] = judge.gain(genotype, found)
+                fresh.add(move)
+            else:
+                break
+        return Selected(genotype, [*record, {"trainings": len(judge.scores)}])
+
+    return select
+
+
+class _Move(NamedTuple):
+    """Another option for one row."""
+
+    choice: Choice
+    option: int
+
+    @property
+    def place(self) -> dict[str, str]:
+        """What it decides, for the record."""
+        return self.choice.place | {"option": self.choice.options[self.option]}
+
+    def apply(self, shared: Shared, genotype: Genotype) -> Genotype:
+        """The architecture after it. A row that was left out takes the place of the weakest."""
+        tables = one_hot(shared.space, genotype, shared.mix)
+        for name in {choice.table for choice in choices_of(shared.space)}:
+            tables[name] = tables[name] * (1 + shared.mix[name])
+        peak = 2 * max(table.max() for table in tables.values())
+        cleared = replaced(tables, self.choice, slice(None), 0.0)
+        return shared.space.discretize(replaced(cleared, self.choice, self.option, peak))
+
+
+def _moves(shared: Shared, genotype: Genotype) -> list[_Move]:
+    """All moves that change an architecture, the least unlikely first."""
+
+    def likelihood(move: _Move) -> float:
+        weights = np.asarray(shared.mix[move.choice.table][move.choice.index], np.float64)
+        return float(weights[move.option] / max(weights.max(), 1e-30))
+
+    every = [_Move(choice, o) for choice in choices_of(shared.space) for o in choice.allowed]
+    return sorted((m for m in every if m.apply(shared, genotype) != genotype), key=likelihood)[::-1]
+
+
+class _Judge:
+    """Trains architectures, each of them once."""
+
+    def __init__(self, shared: Shared, steps: int):
+        self.shared, self.steps = shared, steps
+        self.scores: dict[Genotype, Score] = {}
+
+    def train(self, genotypes: Sequence[Genotype]) -> None:
+        """Trains and validates those that are new."""
+        space, shared = self.shared.space, self.shared
+        new = [g for g in dict.fromkeys(genotypes) if g not in self.scores]
+        mixes = [one_hot(space, genotype, shared.mix) for genotype in new]
+        scores = scores_of(shared.train, self.steps, mixes)
+        self.scores |= dict(zip(new, scores, strict=True))
+
+    def gain(self, before: Genotype, after: Genotype) -> float:
+        """Gained accuracy in standard errors of the difference."""
+        old, new = (self.scores[genotype].accuracy for genotype in (before, after))
+        variance = (old * (1 - old) + new * (1 - new)) / self.shared.images
+        return (new - old) / math.sqrt(max(variance, 1e-12))
+
+    def facts(self, before: Genotype, after: Genotype) -> dict[str, Any]:
+        """The numbers, for the record."""
+        gain = {"sigmas": self.gain(before, after), "instead_of": self.scores[before].facts}
+        return gain | self.scores[after].facts

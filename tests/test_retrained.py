@@ -1,0 +1,108 @@
+"""Short trainings on planted problems, where what an architecture reaches is a sum or a rule."""
+
+import numpy as np
+import pytest
+from test_selection import CELL, SMALL, Planted
+
+from dnas import selection
+from dnas.selection.retrained import _Move
+from dnas.selection.shared import choices_of, one_hot
+
+ROWS, OPTIONS = CELL.decisions["cell"]
+IMAGES = 1000
+
+
+def shared_of(planted, reached, images=IMAGES):
+    """A supernet whose architectures reach what a function of their mixing weights says."""
+    trained = []
+
+    def train(steps, mixes):
+        count = len(next(iter(mixes.values())))
+        mine = [{n: t[i] for n, t in mixes.items()} for i in range(count)]
+        trained.extend((steps, mix) for mix in mine)
+        values = np.array([reached(mix) for mix in mine])
+        return -values, values
+
+    return planted.shared(train=train, images=images), trained
+
+
+def chain(mix):
+    """Convolutions are worth a little, a skip connection on '0->3' much if 2->3 has none."""
+    options = {row: OPTIONS[w.argmax()] for row, w in zip(ROWS, mix["cell"], strict=True)}
+    skips = {row for row, option in options.items() if option == "skip_connect"}
+    deep = 0.3 if "0->3" in skips else 0.25 if "2->3" in skips else 0.0
+    return 0.4 + deep - 0.005 * len(skips)
+
+
+def conv_cell():
+    planted = Planted(CELL)
+    planted.mix["cell"] = np.tile(np.float32([0.1, 0.2, 0.15, 0.35, 0.2]), (6, 1))
+    return planted
+
+
+def test_only_significant_moves_are_taken_and_stale_ones_are_tried_again():
+    shared, trained = shared_of(conv_cell(), chain)
+    genotype, record = selection.short_trainings(epochs=1.5)(shared)
+    expected = dict.fromkeys(ROWS, "nor_conv_3x3") | {"0->3": "skip_connect"}
+    assert dict(genotype["cell"]) == expected
+    # 2->3 gained, too, but not where 0->3 has led; that took one more training.
+    move, summary = record
+    assert (move["row"], move["option"]) == ("0->3", "skip_connect")
+    assert summary == {"trainings": 1 + 24 + 1} and len(trained) == 26
+    assert {steps for steps, _ in trained} == {15}
+    error = np.sqrt((0.4 * 0.6 + 0.695 * 0.305) / IMAGES)
+    np.testing.assert_allclose(move["sigmas"], 0.295 / error, rtol=1e-6)
+    assert move["instead_of"]["accuracy"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(("sigmas", "moves"), [(3.0, 0), (0.5, 1)])
+def test_what_is_significant_depends_on_the_images(sigmas, moves):
+    def reached(mix):
+        return 0.5 + 0.02 * float(mix["cell"][0, 2] > 0)
+
+    shared, _ = shared_of(conv_cell(), reached, images=1000)  # 0.02 is 0.9 standard errors
+    _, record = selection.short_trainings(sigmas=sigmas)(shared)
+    assert len(record) - 1 == moves
+    shared, _ = shared_of(conv_cell(), reached, images=100_000)  # and here 8.9
+    assert len(selection.short_trainings(sigmas=sigmas)(shared).record) == 2
+
+
+def test_trainings_are_limited_and_the_likeliest_options_come_first():
+    planted = conv_cell()
+    planted.mix["cell"][4] = [0.05, 0.3, 0.02, 0.32, 0.31]
+    shared, trained = shared_of(planted, lambda mix: 0.5)
+    _, record = selection.short_trainings(count=3)(shared)
+    assert record == [{"trainings": 3}]
+    tried = [mix["cell"][4].argmax() for _, mix in trained]
+    assert tried == [3, 4, 1]  # the start, and the two rivals on the least certain row
+
+
+def test_an_edge_that_was_left_out_takes_the_place_of_the_weakest():
+    planted = Planted(SMALL)
+    start = selection.strongest()(planted.shared()).genotype
+    every = [choice for choice in choices_of(SMALL) if choice.row[-1] == "4"]
+    left_out = next(choice for choice in every if choice.row not in start[choice.part])
+    kept = [row for row in start[left_out.part] if row[-1] == "4"]
+    for strong, weak in (kept, kept[::-1]):
+        mix = {name: table.copy() for name, table in planted.mix.items()}
+        mix[left_out.table][SMALL.part(left_out.part).rows.index(strong)] += 0.1
+        moved = _Move(left_out, 2).apply(planted.shared(mix=mix), start)
+        assert set(moved[left_out.part]) == set(start[left_out.part]) - {weak} | {left_out.row}
+        assert moved[left_out.part][left_out.row] == "sep_conv_3x3"
+
+
+def test_starts_where_another_selection_ends():
+    planted = conv_cell()
+    shared, trained = shared_of(planted, lambda mix: 0.5)
+    start = selection.best_of_samples(5)
+    genotype, record = selection.short_trainings(start)(shared)
+    assert genotype == start(shared).genotype and len(record) == 2
+    np.testing.assert_array_equal(
+        trained[0][1]["cell"], one_hot(CELL, genotype, shared.mix)["cell"]
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"sigmas": -1.0}, {"count": 1}])
+def test_bad_settings(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        selection.short_trainings(**wrong)
