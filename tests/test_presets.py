@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from dnas import presets, spaces
+from dnas.hypergrad import Problem
 from dnas.presets import preset as preset_module
 from dnas.presets.stages import Span, Stage, keep_strongest, spans
 from dnas.space import Mixing, Task
@@ -94,9 +95,52 @@ def test_published_numbers():
         assert 0.7 * radius < float(jnp.abs(perturbed["cell"] - 0.5).max()) <= radius
     assert presets.gdas().modify(CELL).mixing.single_path
     assert presets.random_weight_sharing().alpha_scale == 0
-    assert (presets.snas().epochs, presets.snas().final_learning_rate) == (150, 0.0)
+    assert (presets.snas().epochs, presets.snas().alpha_scale) == (150, 0.01)
+    assert fair.alpha_scale == 0 and presets.gdas().weight_decay == 5e-4
     assert presets.r_darts().stopping(CELL).eigenvalue
     assert presets.darts_pt().learning_rate == 0.025
+
+
+def test_the_temperature_of_snas_falls_linearly():
+    relaxation = presets.snas().relaxation(11)
+    key, alphas = jax.random.key(3), {"cell": jnp.asarray([[0.3, -0.4, 0.1]])}
+
+    def log_ratio(step):  # log of the first two weights' ratio: proportional to 1 / temperature
+        mix = relaxation.sample(key, alphas, step)["cell"][0]
+        return float(jnp.log(mix[0]) - jnp.log(mix[1]))
+
+    temperatures = [log_ratio(0) / log_ratio(step) for step in (0, 5, 10)]
+    np.testing.assert_allclose(temperatures, [1.0, 0.515, 0.03], rtol=1e-3)
+
+
+def test_the_series_of_i_darts_has_three_terms():
+    preset, rate, curvature = presets.i_darts(), 0.01, 40.0
+
+    def train_loss(w, a):
+        return curvature * w["w"] ** 2 / 2 - w["w"] * a["a"]
+
+    problem = Problem(train_loss, lambda w, a: (w["w"], None), None)
+    gradient, _ = preset.hypergradient(problem, {"w": jnp.ones(())}, None, {"a": jnp.ones(())})
+    expected = rate * sum((1 - rate * curvature) ** k for k in range(3))
+    np.testing.assert_allclose(gradient["a"], expected, rtol=1e-5)
+    assert (preset.learning_rate, preset.weight_decay) == (rate, 5e-4)
+
+
+def test_the_alignment_of_lambda_darts_grows_to_a_quarter():
+    penalty = presets.lambda_darts().weight_penalty(11, CELL)
+    mix = {"cell": jnp.full((3, 5), 0.2)}
+
+    def loss(params, mix):  # two cells whose gradients are (1, 0, ...) and (w, 1, ...)
+        first, second = mix["cell"][:, 0, 0], mix["cell"][:, 0, 1]
+        return first[0] + params["w"] * first[1] + second[1]
+
+    def gradient(step):
+        step = jnp.asarray(step)
+        return penalty(loss, {"w": jnp.ones(())}, mix, step, lambda tree: tree)[0]["w"]
+
+    slope = 2**-1.5  # of the cosine w / sqrt(w ** 2 + 1), at one
+    found = [float(gradient(step)) for step in (0, 5, 10)]
+    np.testing.assert_allclose(found, [0.0, -0.125 * slope, -0.25 * slope], rtol=1e-5)
 
 
 def test_finetuning_has_a_tenth_of_the_learning_rate():
