@@ -10,6 +10,7 @@ from dnas import presets, spaces
 from dnas.hypergrad import Problem
 from dnas.presets import preset as preset_module
 from dnas.presets.stages import Span, Stage, keep_strongest, spans
+from dnas.selection import Shared
 from dnas.space import Mixing, Task
 
 TASK = Task((8, 8, 1), 4)
@@ -233,6 +234,15 @@ def test_stages_of_p_darts_deepen_and_of_drnas_widen():
         cells.append(before.cells)
         candidates.append({len(edge) for edge in before.candidates("normal")})
     assert cells == [5, 11, 17] and candidates == [{8}, {5}, {3}]
+    # Skip connections are the strongest at the end; normal cells keep two of them.
+    mix = {
+        name: np.tile([option == "skip_connect" for option in d.options], (len(d.rows), 1)) + 0.1
+        for name, d in space.decisions.items()
+    }
+    shared = Shared(space, mix, None, None, None, None, 1, jax.random.key(0))
+    genotype = presets.p_darts().selection(shared).genotype
+    skips = {part: list(genotype[part].values()).count("skip_connect") for part in genotype.parts()}
+    assert skips == {"normal": 2, "reduce": 8}
     # The largest weights, here those that come last.
     assert set(before.candidates("reduce")) == {space.operations[-3:]}
     preset = presets.drnas()
