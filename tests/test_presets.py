@@ -250,6 +250,8 @@ def test_stages_of_p_darts_deepen_and_of_drnas_widen():
     mix = {"cell": np.tile(np.arange(5), (3, 1))}
     second = preset.stages[1].change(first, preset.stages[0].change(first, first, {}), mix)
     assert (first.mixing.partial, second.mixing.partial) == (4, 2)
+    # Decay draws alphas to zero and concentrations to one; there is no second anchor.
+    assert preset.regularizers is None and preset.alpha_weight_decay == 1e-3
     assert second.decisions["cell"].options == CELL.operations[2:]
 
 
