@@ -125,6 +125,7 @@ def test_the_series_of_i_darts_has_three_terms():
     expected = rate * sum((1 - rate * curvature) ** k for k in range(3))
     np.testing.assert_allclose(gradient["a"], expected, rtol=1e-5)
     assert (preset.learning_rate, preset.weight_decay) == (rate, 5e-4)
+    assert (preset.alpha_interval, preset.epochs) == (4, 4 * 30)
 
 
 def test_the_alignment_of_lambda_darts_grows_to_a_quarter():
