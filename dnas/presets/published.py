@@ -41,7 +41,11 @@ def darts(order: int = 1, **changes) -> Preset:
 
 
 def darts_second_order(**changes) -> Preset:
-    """`darts` of second order, exact instead of by finite differences."""
+    """`darts` of second order, exact instead of by finite differences.
+
+    The step that is differentiated is the weights' real one, with its clipping, which the published
+    code leaves out there.
+    """
     return darts(2, **changes)
 
 
