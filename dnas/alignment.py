@@ -64,9 +64,9 @@ def align_weights(weight: optax.ScalarOrSchedule, layers: Mapping[str, int]) -> 
 
     Args:
       weight: a number, or a schedule of the search's step; published as rising linearly from
-        0 to 0.125 over the epochs.
+        0 to 0.125 over the epochs, by the programs' defaults, or to 0.25, by their scripts.
       layers: number of cells for each table of decisions; tables of a single cell are left out.
-        Published results align the normal cells only.
+        The published program aligns the normal cells only.
 
     Returns:
       ``(loss, params, mix, step, mean) -> (gradient, {'alignment': ...})``, where ``loss(params,

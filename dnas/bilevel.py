@@ -94,6 +94,7 @@ def bilevel(
     auxiliary_skip: optax.Schedule | None = None,
     skip_dropout: optax.Schedule | None = None,
     warmup_steps: int = 0,
+    alpha_interval: int = 1,
     alpha_scale: float = 1e-3,
     axis_name: str | None = None,
 ) -> Search:
@@ -121,6 +122,7 @@ def bilevel(
         with them, see `dnas.space.Mixing`.
       skip_dropout: probability that an element behind a skip connection is dropped, by step.
       warmup_steps: alphas and their optimizer stay as they are in steps before this one.
+      alpha_interval: alphas move in the last of every so many steps, the weights in all of them.
       alpha_scale: standard deviation of the initial alphas.
       axis_name: name of the axis of replicas when the step runs on several devices. Gradients
         are averaged over it; batch statistics stay each replica's own, and all replicas see
@@ -217,8 +219,11 @@ def bilevel(
         def wait():
             return state.alphas, state.alpha_opt, valid.of_alphas(state.params, state.alphas)[1]
 
-        moved = lax.cond(state.step < warmup_steps, wait, move) if warmup_steps else move()
-        return *moved, metrics
+        if not warmup_steps and alpha_interval == 1:
+            return *move(), metrics
+        early = state.step < warmup_steps
+        between = (state.step + 1) % alpha_interval != 0
+        return *lax.cond(early | between, wait, move), metrics
 
     def move_weights(state: SearchState, alphas, train: _Losses, valid: _Losses, key: jax.Array):
         mix = train.sample(alphas)

@@ -56,9 +56,9 @@ def oles(window: int = 20, threshold: float = 0.4) -> Freeze:
     Every `window` steps, an operation whose mean cosine over these steps is below the threshold
     is frozen for the rest of the search. The cosine is that of the paper, between the two gradients
     of all weights of one operation as one vector. (The authors' program averages the cosines of
-    single columns of each weight instead, and compares a training gradient with the next step's
-    validation gradient.) Steps in which one of the gradients is zero, because a single-path
-    relaxation left the operation out, do not count.
+    single columns of each weight instead, compares a training gradient with the next step's
+    validation gradient, and divides the sum of 21 cosines by 20.) Steps in which one of the
+    gradients is zero, because a single-path relaxation left the operation out, do not count.
 
     Args:
       window: steps between two decisions; published as 20.

@@ -36,8 +36,9 @@ def neumann(terms: int = 3, learning_rate: float = 0.01) -> Hypergradient:
     well-behaved where ``H`` is not.
 
     iDARTS (Zhang et al., 2021) takes this estimate on single batches, after several steps of the
-    weights for each step of alphas; here both take turns. Terms count from one: one term is
-    ``k = 0`` alone and takes no product with the Hessian.
+    weights for each step of alphas: see `dnas.bilevel`. Terms count from one: one term is
+    ``k = 0`` alone and takes no product with the Hessian. The defaults are those of the authors'
+    program, where the learning rate begins at 0.01.
 
     Args:
       terms: terms of the series; each after the first costs a product with the Hessian.

@@ -7,6 +7,7 @@ and is best called outside of the function that is differentiated in the weights
 
 Noise and steps live in a ball in the maximum norm. As in the published code, every table is then
 clipped to [0, 1] and its rows are scaled back to the sum that they had, which may leave the ball.
+Unlike there, the ascent sees the statistics of its batch, as all else in a supernet does here.
 """
 
 from collections.abc import Callable

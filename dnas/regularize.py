@@ -84,10 +84,11 @@ def kl_anchor(weight: optax.ScalarOrSchedule = 1e-3, anchor: float = 1.0) -> Reg
     """DrNAS' divergence from a symmetric Dirichlet distribution (Chen et al., 2021).
 
     The sum over rows of ``KL(Dirichlet(elu(alphas) + 1) || Dirichlet(anchor))``; it balances
-    exploration, and keeps concentrations from growing without bound.
+    exploration, and keeps concentrations from growing without bound. In the authors' program it is
+    an option; by default alphas decay there, which draws concentrations to one as well.
 
     Args:
-      weight: of the term; published as 0.001.
+      weight: of the term; the authors' program has 0.001, which it recommends to tune.
       anchor: concentration of every option; published as 1, the uniform distribution.
     """
     checks.positive("anchor", anchor)

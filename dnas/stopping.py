@@ -62,6 +62,10 @@ def eigenvalue_ratio(ratio: float = 0.75, lag: int = 5, window: int = 5) -> Stop
     epoch with both averages is ``window + lag``, the tenth as published: shorter searches never
     stop, and the steep rise from the first alphas stops none.
 
+    This is the paper's rule. The authors' program measures every second epoch, centres its
+    averages of five, stops where one is more than 1.3 times that of four measurements ago, and
+    never goes back to one of the first ten epochs.
+
     Args:
       ratio: published as 0.75.
       lag: epochs to look back, and to go back; published as 5.

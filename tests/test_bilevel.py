@@ -100,6 +100,7 @@ def test_published_defaults():
         ("momentum", 1.0, "expected a number from 0 to below 1"),
         ("clip_norm", -1, "expected a number of at least 0"),
         ("alpha_betas", (0.5,), "expected two numbers"),
+        ("alpha_interval", 0, "expected a whole number of at least 1"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(name, value, message):

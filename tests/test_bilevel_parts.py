@@ -100,6 +100,25 @@ def test_nothing_of_alphas_moves_in_the_warm_up_and_everything_afterwards():
     assert step._cache_size() == 1
 
 
+def test_alphas_move_in_the_last_of_every_so_many_steps():
+    search, plain = make(alpha_interval=3, warmup_steps=4), make()
+    step, both = jax.jit(search.step), jax.jit(plain.step)
+    state, moved = start(search), []
+    for i in range(10):
+        batches = batch(2 * i), batch(2 * i + 1)
+        new, metrics = step(state, *batches)
+        if jnp.array_equal(new.alphas["layers"], state.alphas["layers"]):
+            chex.assert_trees_all_equal(new.alpha_opt, state.alpha_opt)
+        else:
+            moved.append(i)
+            expected, _ = both(state, *batches)
+            chex.assert_trees_all_close(new.alphas, expected.alphas, rtol=1e-6)
+        assert optax.tree.norm(optax.tree.sub(new.params, state.params)) > 1e-4
+        assert metrics["valid_loss"] > 0
+        state = new
+    assert moved == [5, 8] and step._cache_size() == 1  # the third step is in the warm-up
+
+
 def test_regularizers_add_their_gradients_for_alphas_only():
     def by_mix(alphas, mix, step):
         return (step + 1.0) * jnp.square(mix["layers"]).sum(), {"by_mix": mix["layers"].sum()}

@@ -7,8 +7,10 @@ import optax
 import pytest
 
 from dnas import presets, spaces
+from dnas.hypergrad import Problem
 from dnas.presets import preset as preset_module
 from dnas.presets.stages import Span, Stage, keep_strongest, spans
+from dnas.selection import Shared
 from dnas.space import Mixing, Task
 
 TASK = Task((8, 8, 1), 4)
@@ -94,9 +96,53 @@ def test_published_numbers():
         assert 0.7 * radius < float(jnp.abs(perturbed["cell"] - 0.5).max()) <= radius
     assert presets.gdas().modify(CELL).mixing.single_path
     assert presets.random_weight_sharing().alpha_scale == 0
-    assert (presets.snas().epochs, presets.snas().final_learning_rate) == (150, 0.0)
+    assert (presets.snas().epochs, presets.snas().alpha_scale) == (150, 0.01)
+    assert fair.alpha_scale == 0 and presets.gdas().weight_decay == 5e-4
     assert presets.r_darts().stopping(CELL).eigenvalue
     assert presets.darts_pt().learning_rate == 0.025
+
+
+def test_the_temperature_of_snas_falls_linearly():
+    relaxation = presets.snas().relaxation(11)
+    key, alphas = jax.random.key(3), {"cell": jnp.asarray([[0.3, -0.4, 0.1]])}
+
+    def log_ratio(step):  # log of the first two weights' ratio: proportional to 1 / temperature
+        mix = relaxation.sample(key, alphas, step)["cell"][0]
+        return float(jnp.log(mix[0]) - jnp.log(mix[1]))
+
+    temperatures = [log_ratio(0) / log_ratio(step) for step in (0, 5, 10)]
+    np.testing.assert_allclose(temperatures, [1.0, 0.515, 0.03], rtol=1e-3)
+
+
+def test_the_series_of_i_darts_has_three_terms():
+    preset, rate, curvature = presets.i_darts(), 0.01, 40.0
+
+    def train_loss(w, a):
+        return curvature * w["w"] ** 2 / 2 - w["w"] * a["a"]
+
+    problem = Problem(train_loss, lambda w, a: (w["w"], None), None)
+    gradient, _ = preset.hypergradient(problem, {"w": jnp.ones(())}, None, {"a": jnp.ones(())})
+    expected = rate * sum((1 - rate * curvature) ** k for k in range(3))
+    np.testing.assert_allclose(gradient["a"], expected, rtol=1e-5)
+    assert (preset.learning_rate, preset.weight_decay) == (rate, 5e-4)
+    assert (preset.alpha_interval, preset.epochs) == (4, 4 * 30)
+
+
+def test_the_alignment_of_lambda_darts_grows_to_a_quarter():
+    penalty = presets.lambda_darts().weight_penalty(11, CELL)
+    mix = {"cell": jnp.full((3, 5), 0.2)}
+
+    def loss(params, mix):  # two cells whose gradients are (1, 0, ...) and (w, 1, ...)
+        first, second = mix["cell"][:, 0, 0], mix["cell"][:, 0, 1]
+        return first[0] + params["w"] * first[1] + second[1]
+
+    def gradient(step):
+        step = jnp.asarray(step)
+        return penalty(loss, {"w": jnp.ones(())}, mix, step, lambda tree: tree)[0]["w"]
+
+    slope = 2**-1.5  # of the cosine w / sqrt(w ** 2 + 1), at one
+    found = [float(gradient(step)) for step in (0, 5, 10)]
+    np.testing.assert_allclose(found, [0.0, -0.125 * slope, -0.25 * slope], rtol=1e-5)
 
 
 def test_finetuning_has_a_tenth_of_the_learning_rate():
@@ -189,6 +235,15 @@ def test_stages_of_p_darts_deepen_and_of_drnas_widen():
         cells.append(before.cells)
         candidates.append({len(edge) for edge in before.candidates("normal")})
     assert cells == [5, 11, 17] and candidates == [{8}, {5}, {3}]
+    # Skip connections are the strongest at the end; normal cells keep two of them.
+    mix = {
+        name: np.tile([option == "skip_connect" for option in d.options], (len(d.rows), 1)) + 0.1
+        for name, d in space.decisions.items()
+    }
+    shared = Shared(space, mix, None, None, None, None, 1, jax.random.key(0))
+    genotype = presets.p_darts().selection(shared).genotype
+    skips = {part: list(genotype[part].values()).count("skip_connect") for part in genotype.parts()}
+    assert skips == {"normal": 2, "reduce": 8}
     # The largest weights, here those that come last.
     assert set(before.candidates("reduce")) == {space.operations[-3:]}
     preset = presets.drnas()
@@ -196,6 +251,8 @@ def test_stages_of_p_darts_deepen_and_of_drnas_widen():
     mix = {"cell": np.tile(np.arange(5), (3, 1))}
     second = preset.stages[1].change(first, preset.stages[0].change(first, first, {}), mix)
     assert (first.mixing.partial, second.mixing.partial) == (4, 2)
+    # Decay draws alphas to zero and concentrations to one; there is no second anchor.
+    assert preset.regularizers is None and preset.alpha_weight_decay == 1e-3
     assert second.decisions["cell"].options == CELL.operations[2:]
 
 

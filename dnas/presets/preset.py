@@ -42,6 +42,7 @@ class Preset:
       stages: parts of the search with supernets of their own; a single one by default.
       epochs: passes over the weights' half of the training images.
       warmup: share of the epochs, of every stage, in which alphas stay as they are.
+      alpha_interval: steps of the weights for each step of alphas.
       batch_size: of either half, over all devices.
       learning_rate: of the weights, at the start.
       final_learning_rate: of the weights, at the end of the cosine, which advances every step.
@@ -68,6 +69,7 @@ class Preset:
     stages: tuple[Stage, ...] = ()
     epochs: int = 50
     warmup: float = 0.0
+    alpha_interval: int = 1
     batch_size: int = 64
     learning_rate: float = 0.025
     final_learning_rate: float = 0.001
@@ -81,6 +83,7 @@ class Preset:
 
     def __post_init__(self):
         checks.whole("epochs", self.epochs)
+        checks.whole("alpha_interval", self.alpha_interval)
         checks.whole("batch_size", self.batch_size)
         for name in ("learning_rate", "alpha_learning_rate"):
             checks.positive(name, getattr(self, name))
@@ -179,6 +182,7 @@ class Preset:
             auxiliary_skip=over_steps(self.auxiliary_skip),
             skip_dropout=over_steps(self.skip_dropout),
             warmup_steps=self._warmup_steps(first, last, steps_per_epoch),
+            alpha_interval=self.alpha_interval,
             alpha_scale=self.alpha_scale,
             axis_name=axis_name,
         )

@@ -8,8 +8,6 @@ All of them split the training images into halves, and all but two search on bot
 and `snas` train alphas with the weights, on the weights' half.
 """
 
-import optax
-
 from dnas import (
     alignment,
     freeze,
@@ -43,27 +41,28 @@ def darts(order: int = 1, **changes) -> Preset:
 
 
 def darts_second_order(**changes) -> Preset:
-    """`darts` of second order, exact instead of by finite differences."""
+    """`darts` of second order, exact instead of by finite differences.
+
+    The step that is differentiated is the weights' real one, with its clipping, which the published
+    code leaves out there.
+    """
     return darts(2, **changes)
 
 
 def snas(**changes) -> Preset:
     """SNAS (Xie et al., 2019): samples of a concrete distribution, weights and alphas together.
 
-    150 epochs and the learning rate of the weights down to 0, as in the paper. The ends of the
-    temperature's decay, 1 and 0.03, are from memory; here it decays exponentially. The
-    resource constraint is left out; see `dnas.regularize.expected_cost`.
+    The authors' program: 150 epochs, the temperature falling linearly from 1 to 0.03, initial
+    alphas of deviation 0.01, the weights' learning rate down to 0.001. (Its Adam for alphas has
+    DARTS' numbers, in the variant for several devices; the other one takes SGD.) Left out are the
+    resource constraint (see `dnas.regularize.expected_cost`), the dropping of paths with a
+    probability of 0.3, and the architectures that keep all edges: the space's rule decides here.
     """
-
-    def relaxation(steps):
-        decay = (0.03 / 1.0) ** (1 / max(steps - 1, 1))
-        return relax.gumbel_softmax(optax.exponential_decay(1.0, 1, decay), hard=False)
-
     parts = {
-        "relaxation": relaxation,
+        "relaxation": lambda steps: relax.gumbel_softmax(linear(1.0, 0.03)(steps), hard=False),
         "hypergradient": hypergrad.joint(),
         "epochs": 150,
-        "final_learning_rate": 0.0,
+        "alpha_scale": 0.01,
     }
     return make(parts, changes)
 
@@ -71,13 +70,16 @@ def snas(**changes) -> Preset:
 def gdas(**changes) -> Preset:
     """GDAS (Dong and Yang, 2019): one sampled operation on each edge, straight through.
 
-    250 epochs, the temperature falling linearly from 10 to 0.1. Only the sampled operations are
-    computed where the space offers single paths.
+    250 epochs, the temperature falling linearly from 10 to 0.1, and a weight decay of 5e-4, as in
+    the authors' program; its momentum is Nesterov's. Only the sampled operations are computed where
+    the space offers single paths; the others get no gradient then, where that program's gradient
+    takes them for the constant one.
     """
     parts = {
         "relaxation": lambda steps: relax.gumbel_softmax(linear(10.0, 0.1)(steps), hard=True),
         "modify": mixing(optional=True, single_path=True),
         "epochs": 250,
+        "weight_decay": 5e-4,
     }
     return make(parts, changes)
 
@@ -85,8 +87,9 @@ def gdas(**changes) -> Preset:
 def pc_darts(**changes) -> Preset:
     """PC-DARTS (Xu et al., 2020): a quarter of the channels, normalised edges.
 
-    Batches of 256 at a learning rate of 0.1, 15 of 50 epochs without alphas. Every edge's channels
-    must divide by 4 (by 8 in the DARTS space).
+    Batches of 256 at a learning rate of 0.1, which ends at 0 (at 0.001 in a version of the authors'
+    program), 15 of 50 epochs without alphas. Every edge's channels must divide by 4 (by 8 in
+    the DARTS space).
     """
     parts = {
         "modify": mixing(partial=4, edge_normalization=True),
@@ -102,8 +105,10 @@ def pc_darts(**changes) -> Preset:
 def fair_darts(**changes) -> Preset:
     """FairDARTS (Chu et al., 2020): sigmoids, driven to zero or one.
 
-    Batches of 128, learning rates of 0.005 and of 0.003 for alphas, with Adam's usual betas, as in
-    the published code. Architectures come out as the space has it, not by a threshold of 0.85.
+    Batches of 128, learning rates of 0.005 and of 0.003 for alphas, with Adam's usual betas, and
+    alphas that begin at zero, as in the published code. Published architectures leave out the
+    operations of a weight below 0.85, so that nodes have two edges, one or none. The spaces here
+    know no such cells, and keep the strongest as they do for other methods.
     """
     parts = {
         "relaxation": lambda steps: relax.sigmoid(),
@@ -112,6 +117,7 @@ def fair_darts(**changes) -> Preset:
         "learning_rate": 0.005,
         "alpha_learning_rate": 3e-3,
         "alpha_betas": (0.9, 0.999),
+        "alpha_scale": 0.0,
     }
     return make(parts, changes)
 
@@ -138,7 +144,7 @@ def sdarts_adv(**changes) -> Preset:
     """SDARTS-ADV (Chen and Hsieh, 2020): weights train at the worst mixes nearby.
 
     The radius grows linearly from 0.03 to 0.3, as in the published code, and the ascent takes 7
-    steps: ten gradients a step of the search, where DARTS takes two.
+    steps: nine gradients and two losses a step of the search, where DARTS takes two gradients.
     """
     parts = {"perturbation": lambda steps: perturb.adversarial(linear(0.03, 0.3)(steps))}
     return make(parts, changes)
@@ -148,8 +154,10 @@ def r_darts(**changes) -> Preset:
     """R-DARTS (Zela et al., 2020): more weight decay, and an end when the curvature grows.
 
     Published are DARTS-ES, which only stops early, and R-DARTS (L2), the best of four searches with
-    weight decays of 3e-4, 9e-4, 27e-4 and 81e-4. This is one search, with 27e-4 and the rule of
-    DARTS-ES.
+    weight decays of 3e-4, 9e-4, 27e-4 and 81e-4, which are told apart by training what they found.
+    This is one search, with 27e-4 and the rule of DARTS-ES: four searches, and what comes after,
+    are for the caller to run. The authors' scripts search with the second order, here it is the
+    first (take ``hypergradient=dnas.hypergrad.unrolled()``).
     """
     parts = {
         "weight_decay": 27e-4,
@@ -171,7 +179,8 @@ def _first_part(space: SearchSpace) -> str:
 def darts_pt(**changes) -> Preset:
     """DARTS-PT (Wang et al., 2021): first-order DARTS, and what its supernet misses most.
 
-    5 epochs of fine-tuning between decisions.
+    5 epochs of fine-tuning between decisions. Options are validated on 1000 images here, on all of
+    alphas' half in the published code, which searches for 100 epochs in NAS-Bench-201.
     """
     return make({"selection": selection.perturbation(5.0)}, changes)
 
@@ -192,12 +201,13 @@ def beta_darts(**changes) -> Preset:
 def lambda_darts(**changes) -> Preset:
     """Lambda-DARTS (Movahedi et al., 2023): weights for which the cells agree on alphas.
 
-    The weight of the alignment grows linearly from 0 to 0.125, and alphas learn at 1e-4, as in
-    the published code for NAS-Bench-201; 100 epochs there. All kinds of cells are aligned.
+    The weight of the alignment grows linearly from 0 to 0.25 in 100 epochs, and alphas learn at
+    1e-4, as in the published script for NAS-Bench-201; the programs' own default is 0.125. All
+    kinds of cells are aligned.
     """
 
     def penalty(steps, space):
-        return alignment.align_weights(linear(0.0, 0.125)(steps), space.layers)
+        return alignment.align_weights(linear(0.0, 0.25)(steps), space.layers)
 
     return make({"weight_penalty": penalty, "epochs": 100, "alpha_learning_rate": 1e-4}, changes)
 
@@ -205,14 +215,29 @@ def lambda_darts(**changes) -> Preset:
 def i_darts(**changes) -> Preset:
     """The implicit gradient of iDARTS (Zhang et al., 2021), by a truncated Neumann series.
 
-    Weights and alphas take turns here, one step each; published are several steps of the
-    weights. The number of terms is a guess.
+    The authors' program for NAS-Bench-201: three terms (K = 2, which counts the products with the
+    Hessian), four steps of the weights for each of alphas, a learning rate of 0.01 for the weights
+    and the series, a weight decay of 5e-4. What it calls an epoch, of which it has 30, takes all
+    alphas' images and so four passes over the weights' half: 120 epochs here. Its momentum is
+    Nesterov's, the series follows the weights' learning rate down, and after every step of
+    alphas the weights are left a little displaced, as noise; none of it is so here.
     """
-    return make({"hypergradient": implicit.neumann()}, changes)
+    parts = {
+        "hypergradient": implicit.neumann(terms=3, learning_rate=0.01),
+        "alpha_interval": 4,
+        "epochs": 120,
+        "learning_rate": 0.01,
+        "weight_decay": 5e-4,
+    }
+    return make(parts, changes)
 
 
 def oles(**changes) -> Preset:
-    """OLES (Jiang et al., 2023): first-order DARTS that stops training single operations."""
+    """OLES (Jiang et al., 2023): first-order DARTS that stops training single operations.
+
+    The result are the last alphas; the authors' program keeps those of the epoch that validates
+    best.
+    """
     return make({"freeze": freeze.oles()}, changes)
 
 
@@ -225,7 +250,8 @@ def random_weight_sharing(**changes) -> Preset:
     """A control: random search with weight sharing (Li and Talwalkar, 2019).
 
     Every step trains a uniformly random architecture. At the end, 1000 random ones are validated
-    with the shared weights, and the best is the result. Epochs and batches are DARTS' here.
+    with the shared weights, and the best is the result. (Published programs do this several times,
+    with a batch for each, and validate the ten best again.) Epochs and batches are DARTS' here.
     """
     parts = {
         "relaxation": lambda steps: relax.uniform_sample(),

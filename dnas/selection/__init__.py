@@ -13,13 +13,20 @@ leaves out the 'none' of DARTS, and the tables of edge weights, without a rule f
 from dnas.selection.retrained import short_trainings
 from dnas.selection.shared import Selected, Selection, Shared, masked, one_hot
 from dnas.selection.stepwise import perturbation, progressive
-from dnas.selection.whole import best_of_samples, local_search, sample, strongest
+from dnas.selection.whole import (
+    best_of_samples,
+    limited_skips,
+    local_search,
+    sample,
+    strongest,
+)
 
 __all__ = [
     "Selected",
     "Selection",
     "Shared",
     "best_of_samples",
+    "limited_skips",
     "local_search",
     "masked",
     "one_hot",

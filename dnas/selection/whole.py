@@ -22,10 +22,55 @@ from dnas.selection.shared import (
 )
 from dnas.space import SearchSpace
 
+_SKIP = "skip_connect"
+
 
 def strongest() -> Selection:
     """The architecture of the largest mixing weights, as the space's paper has it."""
     return lambda shared: Selected(shared.space.discretize(shared.mix), [])
+
+
+def limited_skips(limit: int = 2, part: str | None = None) -> Selection:
+    """The largest mixing weights, with no more than so many skip connections.
+
+    The last step of P-DARTS (Chen et al., 2019): while the architecture has more of them, the
+    weakest of their operations loses its weight, and the space decides anew: for another
+    operation, or for another edge where nodes keep only some. A skip connection without an
+    alternative stays.
+
+    Args:
+      limit: of skip connections in the part; published as 2, in normal cells only.
+      part: of the genotype; the space's first by default, normal cells in the DARTS space.
+
+    Raises:
+      ValueError: `limit` is negative; later, if the space has no such part.
+    """
+    checks.whole("limit", limit, least=0)
+
+    def select(shared: Shared) -> Selected:
+        tables, record = {n: np.asarray(t) for n, t in shared.mix.items()}, []
+        choices = choices_of(shared.space)
+        parts = list(dict.fromkeys(choice.part for choice in choices))
+        where = parts[0] if part is None else part
+        if where not in parts:
+            raise ValueError(f"part={part!r}: expected one of {parts}")
+        mine = [choice for choice in choices if choice.part == where and _SKIP in choice.options]
+        skips = {choice: choice.options.index(_SKIP) for choice in mine}
+        while True:
+            genotype = shared.space.discretize(tables)
+            taken = {
+                choice: float(tables[choice.table][choice.index, skip])
+                for choice, skip in skips.items()
+                if genotype[where].get(choice.row) == _SKIP
+            }
+            removable = [choice for choice, weight in taken.items() if weight > 0]
+            if len(taken) <= limit or not removable:
+                return Selected(genotype, record)
+            weakest = min(removable, key=taken.__getitem__)
+            tables = replaced(tables, weakest, skips[weakest], 0.0)
+            record.append(weakest.place | {"without": _SKIP, "weight": taken[weakest]})
+
+    return select
 
 
 def best_of_samples(count: int = 100, temperature: float = 1.0) -> Selection:
