@@ -53,6 +53,7 @@ def make(space: str, **train) -> ConfigDict:
                 "damping": config_dict.placeholder(float),
                 "epochs": config_dict.placeholder(int),
                 "warmup": config_dict.placeholder(float),
+                "alpha_interval": config_dict.placeholder(int),
                 "batch_size": config_dict.placeholder(int),
                 "learning_rate": config_dict.placeholder(float),
                 "final_learning_rate": config_dict.placeholder(float),
