@@ -21,7 +21,8 @@ from dnas.spaces import darts, nas_bench_201
 from experiments.flags import choose, reject_unknown
 
 _SPACE_KEYS = ("name", "channels", "cells", "nodes", "stages", "stem_multiplier", "stem", "subset")
-_DATA_KEYS = ("name", "data_dir", "train_limit", *datasets.Augment._fields)
+_NOT_AUGMENT = ("name", "data_dir", "train_limit", "pool")
+_DATA_KEYS = (*_NOT_AUGMENT, *datasets.Augment._fields)
 _TOP_KEYS = ("seed", "preset", "space", "data", "search", "train", "compare_random", "table")
 
 
@@ -137,13 +138,14 @@ def make_space(config: ConfigDict, given: Collection[str] = ()) -> SearchSpace:
 
 
 def make_data(config: ConfigDict) -> datasets.Dataset:
-    """The data set of ``config.data``, with its `train_limit` applied."""
+    """The data set of ``config.data``, with its `pool` and `train_limit` applied."""
     section = config.data
     reject_unknown("config.data", section, _DATA_KEYS)
     with naming("config.data"):
         data = datasets.load(section.name, section.get("data_dir"))
-        if section.get("train_limit") is None:
-            return data
+        data = datasets.pooled(data, section.get("pool", 1))
+    if section.get("train_limit") is None:
+        return data
     with naming("config.data.train_limit"):
         limited = datasets.limit(data.train, section.train_limit, config.seed)
     return dataclasses.replace(data, train=limited)
@@ -153,7 +155,7 @@ def make_augment(config: ConfigDict) -> datasets.Augment:
     """What a search does to images: the augmentation keys of ``config.data``."""
     reject_unknown("config.data", config.data, _DATA_KEYS)
     with naming("config.data"):
-        augment = datasets.Augment(**_given(config.data, "name", "data_dir", "train_limit"))
+        augment = datasets.Augment(**_given(config.data, *_NOT_AUGMENT))
         datasets.preprocess(augment, (0.0,), (1.0,))  # raises what is out of range
     return augment
 

@@ -28,6 +28,7 @@ Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
                                 one of s1, s2, s3, s4
     data.name, data.data_dir    digits, or an image set of tensorflow-datasets and where it lies
     data.train_limit            use only so many train images
+    data.pool                   average images over squares of so many pixels
     data.crop_padding, .flip, .cutout       augmentation during the search
     preset                      the method:
                                 dnas, darts, darts_second_order, snas, gdas, pc_darts, p_darts,

@@ -31,6 +31,7 @@ them here):
                                     python -m experiments.search --help
     data.name, data.data_dir        digits, or an image set of tensorflow-datasets and its place
     data.train_limit, seed          use only so many train images; the seed chooses which
+    data.pool                       average images over squares of so many pixels
 
 The working directory holds result.json, result.txt and a directory for each seed, with its
 config.json, metrics.jsonl, TensorBoard events, checkpoints and result.json.

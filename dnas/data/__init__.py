@@ -9,6 +9,7 @@
 from dnas.data.augment import Augment, normalise, preprocess
 from dnas.data.dataset import DEVICE_BUDGET, Dataset, Split, halve, limit
 from dnas.data.feeds import DeviceFeed, Feed, StreamFeed, evaluation_batches, make_feed
+from dnas.data.pooling import pooled
 from dnas.data.sources import digits, from_arrays, load
 from dnas.data.tfds_source import from_tfds
 
@@ -29,5 +30,6 @@ __all__ = [
     "load",
     "make_feed",
     "normalise",
+    "pooled",
     "preprocess",
 ]

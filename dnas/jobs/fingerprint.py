@@ -17,10 +17,11 @@ from dnas.nn import native
 
 
 def of_data(data: datasets.Dataset) -> dict[str, Any]:
-    """What tells the train split from another: the number of its images, and its labels."""
+    """What tells the train split from another: number and shape of its images, and labels."""
     labels = np.ascontiguousarray(data.train.labels)
     return {
         "name": data.name,
+        "image_shape": list(data.image_shape),
         "train_images": len(data.train),
         "train_labels_checksum": zlib.crc32(labels.tobytes()),
     }

@@ -9,7 +9,6 @@ import numpy as np
 from dnas import costs, selection
 from dnas import data as datasets
 from dnas.benchmarks import NASBench201
-from dnas.data.dataset import Source, Split
 from dnas.genotype import Genotype
 from dnas.jobs import fingerprint
 from dnas.jobs.recipe import Recipe
@@ -82,12 +81,10 @@ class Setting:
 
     def data(self, data_dir: str, seed: int) -> datasets.Dataset:
         """CIFAR-10 in small: the train images depend on the seed, the test images do not."""
-        full = datasets.load(DATA, data_dir)
+        full = datasets.pooled(datasets.load(DATA, data_dir), self.pool)
         train_split = datasets.limit(full.train, self.images, seed)
         test_split = datasets.limit(full.test, self.test_images, 0)
-        return dataclasses.replace(
-            full, train=pooled(train_split, self.pool), test=pooled(test_split, self.pool)
-        )
+        return dataclasses.replace(full, train=train_split, test=test_split)
 
     def control(self, name: str, seed: int) -> Genotype:
         """A random architecture, or the one with the most parameters."""
@@ -138,53 +135,6 @@ def idle_shares(genotype: Genotype) -> dict[str, float]:
     """For each part, the share of its edges that skip or are noise."""
     parts = {part: list(genotype[part].values()) for part in genotype.parts()}
     return {f"idle/{p}": sum(o in IDLE for o in ops) / len(ops) for p, ops in parts.items()}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PooledSource:
-    """Images averaged over squares; see `dnas.data.dataset.Source`.
-
-    Attributes:
-      source: of the images.
-      factor: the side of a square.
-    """
-
-    source: Source
-    factor: int
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels."""
-        height, width, channels = self.source.image_shape
-        return height // self.factor, width // self.factor, channels
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Source.read`."""
-        images, labels = self.source.read(indices)
-        return self._pool(images), labels
-
-    def load(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Source.load`."""
-        images, labels = self.source.load(indices)
-        return self._pool(images), labels
-
-    def labels(self, indices: np.ndarray) -> np.ndarray:
-        """See `Source.labels`."""
-        return self.source.labels(indices)
-
-    def _pool(self, images: np.ndarray) -> np.ndarray:
-        height, width, channels = self.image_shape
-        squares = (len(images), height, self.factor, width, self.factor, channels)
-        means = images.reshape(squares).mean((2, 4), dtype=np.float32)
-        return np.rint(means).astype(np.uint8)
-
-
-def pooled(split: Split, factor: int) -> Split:
-    """The split with smaller images."""
-    return split if factor == 1 else Split(PooledSource(split.source, factor), split.indices)
 
 
 def _subset(name: str) -> Setting:

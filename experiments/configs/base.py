@@ -36,6 +36,7 @@ def make(space: str, **train) -> ConfigDict:
                 "name": "cifar10",
                 "data_dir": config_dict.placeholder(str),
                 "train_limit": config_dict.placeholder(int),
+                "pool": 1,
                 "crop_padding": 4,
                 "flip": True,
                 "cutout": 0,

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from dnas import data
-from dnas.data.dataset import ArraySource, Split
 from dnas.genotype import Genotype
 from dnas.presets import PRESETS
 from experiments.benchmarks import methods, methods_report
@@ -14,21 +13,7 @@ from experiments.benchmarks.methods_settings import (
     CONTROLS,
     SETTINGS,
     idle_shares,
-    pooled,
 )
-
-
-def test_pooling_averages_squares():
-    images = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4, 1)
-    images[0, 0, 0] = 255
-    split = Split(ArraySource(images, np.int32([3, 5])), np.array([1, 0]))
-    small = pooled(split, 2)
-    assert small.image_shape == (2, 2, 1) and small.labels.tolist() == [5, 3]
-    # The second image starts at 16: its first square is 16, 17, 20, 21.
-    assert small.images[0, ..., 0].tolist() == [[18, 20], [26, 28]]  # 18.5 is rounded to even
-    assert small.images[1, 0, 0, 0] == round((255 + 1 + 4 + 5) / 4)
-    np.testing.assert_array_equal(small.source.read(np.array([1]))[0][0], small.images[0])
-    assert pooled(split, 1) is split
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -1,0 +1,75 @@
+"""Data sets of smaller images."""
+
+import dataclasses
+
+import numpy as np
+
+from dnas import checks
+from dnas.data.dataset import Dataset, Source, Split
+
+
+def pooled(data: Dataset, pool: int) -> Dataset:
+    """The data set with images averaged over squares, as ImageNet16-120 is made of ImageNet.
+
+    Args:
+      data: the data set.
+      pool: the side of a square in pixels; 1 leaves the images as they are.
+
+    Raises:
+      ValueError: that does not divide height and width.
+    """
+    checks.whole("pool", pool)
+    if any(side % pool for side in data.image_shape[:2]):
+        raise ValueError(
+            f"pool={pool}: expected a divisor of height and width, images are "
+            f"{list(data.image_shape)}"
+        )
+    if pool == 1:
+        return data
+
+    def small(split: Split) -> Split:
+        return Split(PooledSource(split.source, pool), split.indices)
+
+    return dataclasses.replace(data, train=small(data.train), test=small(data.test))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PooledSource:
+    """Images averaged over squares; see `dnas.data.dataset.Source`.
+
+    Attributes:
+      source: of the images.
+      factor: the side of a square.
+    """
+
+    source: Source
+    factor: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        height, width, channels = self.source.image_shape
+        return height // self.factor, width // self.factor, channels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Source.read`."""
+        images, labels = self.source.read(indices)
+        return self._pool(images), labels
+
+    def load(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Source.load`."""
+        images, labels = self.source.load(indices)
+        return self._pool(images), labels
+
+    def labels(self, indices: np.ndarray) -> np.ndarray:
+        """See `Source.labels`."""
+        return self.source.labels(indices)
+
+    def _pool(self, images: np.ndarray) -> np.ndarray:
+        height, width, channels = self.image_shape
+        squares = (len(images), height, self.factor, width, self.factor, channels)
+        means = images.reshape(squares).mean((2, 4), dtype=np.float32)
+        return np.rint(means).astype(np.uint8)
