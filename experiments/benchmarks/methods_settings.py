@@ -171,11 +171,11 @@ def _changes(epochs: int) -> dict[str, dict[str, Any]]:
 
 SETTINGS: Mapping[str, Setting] = {
     "nb201": Setting(
-        space=NASBench201Space(channels=8, cells=1),
+        space=NASBench201Space(channels=4, cells=5),
         images=10_000,
         pool=2,
-        epochs=15,
-        changes=_changes(15),
+        epochs=10,
+        changes=_changes(10),
     ),
     **{name: _subset(name) for name in ("s1", "s2", "s3", "s4")},
 }

@@ -10,7 +10,7 @@ from dnas.jobs import recipe
 
 
 def make(space: str, **train) -> ConfigDict:
-    """The config of first-order DARTS (Liu et al., 2019) on a space.
+    """The config of a search of a space's published size by the default method.
 
     ``config.preset`` names the method; what is set in ``config.search`` changes its numbers.
 
@@ -21,7 +21,7 @@ def make(space: str, **train) -> ConfigDict:
     return ConfigDict(
         {
             "seed": 0,
-            "preset": "darts",
+            "preset": "dnas",
             "space": {
                 "name": space,
                 "channels": 16,

@@ -16,4 +16,6 @@ from experiments.configs import base
 
 def get_config() -> ConfigDict:
     """The settings; see `python -m experiments.search --help`."""
-    return base.make("darts")
+    config = base.make("darts")
+    config.preset = "darts"
+    return config

@@ -16,4 +16,6 @@ from experiments.configs import base
 
 def get_config() -> ConfigDict:
     """The settings; see `python -m experiments.search --help`."""
-    return base.make("nas_bench_201")
+    config = base.make("nas_bench_201")
+    config.preset = "darts"
+    return config

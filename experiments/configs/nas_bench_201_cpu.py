@@ -15,7 +15,7 @@ from experiments.configs import base
 def get_config() -> ConfigDict:
     """The settings; see `python -m experiments.search --help`."""
     config = base.make("nas_bench_201")
-    config.space.update(channels=8, cells=1)
-    config.data.train_limit = 10_000
-    config.search.update(epochs=15, alpha_learning_rate=3e-3)
+    config.space.update(channels=4, cells=5)
+    config.data.update(train_limit=10_000, pool=2, crop_padding=2)
+    config.search.epochs = 10
     return config
