@@ -58,10 +58,11 @@ def conclude(
     augment: Augment,
     files: Workdir,
     table: NASBench201 | None,
+    progress: bool,
 ) -> SearchResult:
     """Makes the result of a search that ended, and writes its genotype and report."""
     mix = searched.at_end("mix")
-    genotype, selection = _select(searched, data, augment, files)
+    genotype, selection = _select(searched, data, augment, files, progress)
     files.write_text("genotype.json", genotype.to_json())
     report = discretize.report(mix, searched.space.decisions)
     result = SearchResult(
@@ -88,7 +89,7 @@ def conclude(
 
 
 def _select(
-    searched: Searched, data: Dataset, augment: Augment, files: Workdir
+    searched: Searched, data: Dataset, augment: Augment, files: Workdir, progress: bool
 ) -> tuple[Genotype, list[dict[str, Any]] | None]:
     """The architecture and how it was selected; taken from the directory if it is there already."""
     select = getattr(searched.preset, "selection", None)
@@ -107,6 +108,7 @@ def _select(
         training=searched.preset.weight_optimizer,
         augment=augment,
         key=searched.key,
+        progress=progress,
     )
     genotype, record = select(shared)
     choices = {part: genotype[part] for part in genotype.parts()}

@@ -116,7 +116,7 @@ def search(
         data, seed, batch_size, augment, parallels.make(parallel), chunk, progress
     )
     searched = stages.run(setting, preset, space, epochs, files)
-    return conclude(searched, data, augment, files, table)
+    return conclude(searched, data, augment, files, table, progress)
 
 
 def check_batch(data: datasets.Dataset, batch_size: int, parallel: str) -> None:

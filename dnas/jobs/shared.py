@@ -1,5 +1,6 @@
 """A trained supernet, made ready for selections (see `dnas.selection`)."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from dnas import data as datasets
 from dnas.bilevel import Search, SearchState, merge
 from dnas.data import Augment, Dataset, Feed, Split, evaluation_batches
 from dnas.jobs import initialize, loop
+from dnas.jobs.progress import Progress
 from dnas.selection import Shared, masked
 from dnas.selection.shared import Tables
 from dnas.space import Mix, SearchSpace, Task
@@ -39,6 +41,7 @@ def make_shared(
     augment: Augment | None = None,
     images: int = IMAGES,
     key: jax.Array,
+    progress: bool = False,
 ) -> Shared:
     """Makes what selections need of a finished search. Nothing is compiled before it is used.
 
@@ -57,6 +60,7 @@ def make_shared(
       images: of the architecture's half to validate on, rounded to whole batches; no more than
         there are, and no less than one batch.
       key: of the selection.
+      progress: whether trainings show theirs.
     """
     checks.whole("images", images)
     task = Task(data.image_shape, data.classes)
@@ -86,6 +90,7 @@ def make_shared(
             ),
             _accuracy(single, normalise, every, noise),
             jax.random.fold_in(key, 0),
+            progress,
         ),
         images=len(feed.parts[1]) // feed.batch_size * feed.batch_size,
     )
@@ -180,6 +185,7 @@ def _train(
     finetune: Callable[[int], Callable[[SearchState, Tables, int], SearchState]],
     accuracy: Callable[[SearchState, Tables], tuple[np.ndarray, np.ndarray]],
     key: jax.Array,
+    progress: bool,
 ) -> Callable[[int, Tables], tuple[np.ndarray, np.ndarray]]:
     """`Shared.train`: all architectures begin with the same weights and see the same images."""
 
@@ -189,10 +195,17 @@ def _train(
 
     def train(steps: int, mixes: Tables) -> tuple[np.ndarray, np.ndarray]:
         first, tune = trainer(steps)
-        found = []
-        for i in range(len(next(iter(mixes.values())))):
-            trained = tune(first, {name: tables[i] for name, tables in mixes.items()}, steps)
-            found.append(accuracy(trained, {n: tables[i : i + 1] for n, tables in mixes.items()}))
+        found, count = [], len(next(iter(mixes.values())))
+        bar = Progress("short trainings", count * steps, 0, count, show=progress)
+        with contextlib.closing(bar):
+            bar.compiling()
+            for i in range(count):
+                trained = tune(first, {name: tables[i] for name, tables in mixes.items()}, steps)
+                mine = {name: tables[i : i + 1] for name, tables in mixes.items()}
+                found.append(accuracy(trained, mine))
+                bar.update(i + 1, (i + 1) * steps, {"valid_accuracy": found[-1][1][0]})
+                if not i:
+                    bar.compiled()
         losses, accuracies = np.concatenate(found, -1)
         return losses, accuracies
 
