@@ -23,54 +23,67 @@ from dnas.selection.whole import strongest
 
 
 def short_trainings(
-    start: Selection | None = None, epochs: float = 1.0, sigmas: float = 3.0, count: int = 32
+    start: Selection | None = None,
+    epochs: float = 1.0,
+    sigmas: float = 3.0,
+    count: int = 32,
+    rivals: int = 4,
+    longer: int = 4,
 ) -> Selection:
     """Corrects an architecture where short trainings from scratch contradict it.
 
     A supernet cannot tell what a deep network needs to be trained at all: some of its edges carry a
     skip connection whatever one of them chooses. So the moves that change one row are tried, each
     architecture being trained by itself and validated. The move that gains most is taken if the
-    gain is significant; and moves that were significant, too, are tried again where it led, until
-    none is left (greedy search with lazily evaluated gains; Minoux, 1978). What is not
-    significant stays as the search has it. That short trainings rank searches is from DARTS
-    (Liu et al., 2019, section 3.1, on whole searches).
+    gain is significant, after longer trainings where others gain as much; and moves that were
+    significant, too, are tried again where it led, until none is left (greedy search with lazily
+    evaluated gains; Minoux, 1978). What is not significant stays as the search has it. That
+    short trainings rank searches is from DARTS (Liu et al., 2019, section 3.1, on whole searches).
 
     Args:
       start: selects the first architecture; `strongest` by default.
       epochs: of each training; may be a fraction.
       sigmas: a gain is significant if it is more than so many standard errors of the difference
         of two accuracies.
-      count: trainings at most, that of the first architecture included. Moves to the options with
-        the most weight, relative to their row's largest, come first.
+      count: such trainings at most, that of the first architecture included. Moves to the options
+        with the most weight, relative to their row's largest, come first.
+      rivals: of the moves that gain most so many at most are trained longer, those that are not
+        significantly worse than the best.
+      longer: how many times longer.
     """
     checks.positive("epochs", epochs)
     checks.positive("sigmas", sigmas)
     checks.whole("count", count, least=2)
+    checks.whole("rivals", rivals)
+    checks.whole("longer", longer)
     start = start or strongest()
 
     def select(shared: Shared) -> Selected:
         genotype, record = start(shared)
-        judge = _Judge(shared, max(1, shared.steps(epochs)))
+        short = max(1, shared.steps(epochs))
+        judge, patient = _Judge(shared, short), _Judge(shared, longer * short)
         moves = _moves(shared, genotype)[: count - 1]
         judge.train([genotype, *(move.apply(shared, genotype) for move in moves)])
         gains = {move: judge.gain(genotype, move.apply(shared, genotype)) for move in moves}
         fresh = set(moves)  # those whose gain is that over the present architecture
-        while gains:
-            move = max(gains, key=gains.get)
-            if gains[move] <= sigmas:
-                break
+        while gains and gains[move := max(gains, key=gains.get)] > sigmas:
             found = move.apply(shared, genotype)
             if move in fresh:
-                record = [*record, move.place | judge.facts(genotype, found)]
+                order = sorted(fresh, key=gains.get, reverse=True)
+                close = {m.apply(shared, genotype): m for m in order[:rivals]}
+                close = {g: m for g, m in close.items() if judge.gain(g, found) <= sigmas}
+                found = patient.best(list(close)) if len(close) > 1 else found
+                record = [*record, close[found].place | judge.facts(genotype, found)]
                 genotype, fresh = found, set()
-                del gains[move]
+                del gains[close[found]]
             elif len(judge.scores) < count:
                 judge.train([found])
                 gains[move] = judge.gain(genotype, found)
                 fresh.add(move)
             else:
                 break
-        return Selected(genotype, [*record, {"trainings": len(judge.scores)}])
+        trainings = {"trainings": len(judge.scores), "longer": len(patient.scores)}
+        return Selected(genotype, [*record, trainings])
 
     return select
 
@@ -121,6 +134,11 @@ class _Judge:
         mixes = [one_hot(space, genotype, shared.mix) for genotype in new]
         scores = scores_of(shared.train, self.steps, mixes)
         self.scores |= dict(zip(new, scores, strict=True))
+
+    def best(self, genotypes: Sequence[Genotype]) -> Genotype:
+        """The one that validates best."""
+        self.train(genotypes)
+        return max(genotypes, key=self.scores.__getitem__)
 
     def gain(self, before: Genotype, after: Genotype) -> float:
         """Gained accuracy in standard errors of the difference."""
