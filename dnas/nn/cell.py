@@ -16,6 +16,7 @@ from dnas.nn.fused import FusedMaker
 from dnas.nn.layers import NormMaker, drop_path
 from dnas.nn.mixed import MixedEdges
 from dnas.nn.single_path import SinglePathEdges
+from dnas.nn.spread import pin
 from dnas.nn.weights import EdgeWeights, edges
 from dnas.space import PLAIN, Mixing
 
@@ -112,7 +113,8 @@ class MixedCell(nnx.Module):
 
     def _node(self, terms: list[jax.Array], bypasses: list[jax.Array]) -> jax.Array:
         """A node, the sum of its edges; the shuffle of a sum is the sum of shuffles."""
-        return partial.join(sum(terms), sum(bypasses), self.parts) if bypasses else sum(terms)
+        node = partial.join(sum(terms), sum(bypasses), self.parts) if bypasses else sum(terms)
+        return pin(node)
 
 
 class DiscreteCell(nnx.Module):

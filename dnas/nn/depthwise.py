@@ -72,6 +72,23 @@ def depthwise_conv(
     return _depthwise_p.bind(x, kernel.astype(x.dtype), window=window, outputs=kernel.shape[-1])
 
 
+def fold_edges(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """The weighted sum over edges of ``[batch, height, width, edges, channels]``."""
+    kernel = jnp.repeat(weights, x.shape[-1])[None, None]
+    flat = x.reshape(*x.shape[:3], -1)
+    return _depthwise_p.bind(flat, kernel, window=_POINT, outputs=x.shape[-1])
+
+
+def edge_products(x: jax.Array, y: jax.Array) -> jax.Array:
+    """For every edge the product of ``[batch, height, width, channels]`` with its `y`, summed."""
+    edges = y.shape[-2]
+    products = _kernel_p.bind(x, y.reshape(*y.shape[:3], -1), window=_POINT, size=(1, 1))
+    return products.reshape(edges, -1).sum(-1)
+
+
+_POINT = centred((1, 1), 1, 1)
+
+
 # The primitive adds x[..., k mod channels] * kernel[tap, k] to y[..., k mod outputs] for all k:
 # there are as many k as channels or as outputs, whichever is more, so that its transposes are of
 # its kind.

@@ -16,6 +16,7 @@ from dnas.nn.depthwise import separable
 from dnas.nn.initial import weight
 from dnas.nn.layers import subsample_pair
 from dnas.nn.norm import batch_norm
+from dnas.nn.spread import weigh
 
 # Called as make(channels, edges, stride); the module it returns is called with images [batch,
 # height, width, channels] and the weights of the edges [edges], and returns the weighted outputs
@@ -31,8 +32,8 @@ class Shared(nnx.Module):
 
     def __call__(self, x: jax.Array, weights: jax.Array | None = None) -> jax.Array:
         """Maps `x` and weights it."""
-        y = self.function(x)[..., None, :]
-        return y if weights is None else y * weights[:, None].astype(y.dtype)
+        y = self.function(x)
+        return y[..., None, :] if weights is None else weigh(y, weights)
 
 
 class FusedConv(nnx.Module):

@@ -16,6 +16,7 @@ from flax import nnx
 from dnas.nn import operations
 from dnas.nn.fused import FusedMaker
 from dnas.nn.layers import batch_statistics
+from dnas.nn.spread import unstack
 from dnas.nn.weights import EdgeWeights, users
 
 
@@ -126,8 +127,8 @@ def _spread(everywhere: list[jax.Array], terms: list[list[jax.Array]]) -> list[l
     """Adds to the terms of each edge the sum of those ``[..., edges, channels]`` of all edges."""
     if everywhere:
         total = functools.reduce(operator.add, everywhere)
-        for edge, mine in enumerate(terms):
-            mine.append(total[..., edge, :])
+        for mine, image in zip(terms, unstack(total), strict=True):
+            mine.append(image)
     return terms
 
 

@@ -15,6 +15,7 @@ from dnas.nn import native, pool
 from dnas.nn.conv import conv
 from dnas.nn.depthwise import depthwise_conv, separable
 from dnas.nn.norm import batch_norm
+from dnas.nn.spread import pin, unstack, weigh
 
 built = pytest.mark.skipif(
     not native.ready() or jax.default_backend() != "cpu",
@@ -123,6 +124,16 @@ def test_pooling(pooling, stride):
 def test_batch_norm(shape):
     gain = normal(1, *shape[3:-1], 1)
     compare(batch_norm, 3 + normal(0, *shape), gain)
+
+
+@built
+@pytest.mark.parametrize("channels", [3, 16])
+def test_edges(channels):
+    def function(x, weights):
+        first, second, _ = unstack(weigh(pin(x), weights))
+        return first * second
+
+    compare(function, normal(0, 2, 5, 3, channels), normal(1, 3))
 
 
 @built

@@ -29,7 +29,9 @@ import numpy as np
 KERNELS = (
     *("dnas_conv", "dnas_conv_kernel", "dnas_depthwise", "dnas_depthwise_kernel"),
     *("dnas_max_pool", "dnas_take", "dnas_put", "dnas_moments", "dnas_projections"),
+    *("dnas_stack", "dnas_pin"),
 )
+_IN_PLACE = ("dnas_pin",)
 _FOLDER = pathlib.Path(__file__).parent
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-w")
 _enabled = True
@@ -82,7 +84,9 @@ def lowering(name: str, plain: Any) -> Any:
             attributes["window"] = np.array(numbers, np.int64)
         if "groups" in params:
             attributes["groups"] = np.int64(params["groups"])
-        return jax.ffi.ffi_lowering(name)(ctx, *operands, **attributes)
+        aliases = {0: 0} if name in _IN_PLACE else None
+        rule = jax.ffi.ffi_lowering(name, operand_output_aliases=aliases)
+        return rule(ctx, *operands, **attributes)
 
     return rule
 

@@ -117,8 +117,14 @@ struct Geometry {
     }
   }
 
-  // The image with its padding, in a buffer of this thread.
+  // The image with its padding, in a buffer of this thread where it has any.
   const float* Pad(const float* x, int64_t image, float fill = 0.0f) const {
+    const int64_t size = in[0] * in[1] * channels;
+    // An image without padding is its own buffer, if there are images behind it to read past it.
+    if (padded == in && low == Pair{0, 0} && spread == Pair{1, 1} &&
+        (batch - image - 1) * size >= kBlock * Step() + kSlack) {
+      return x + image * size;
+    }
     thread_local std::vector<float> buffer;
     buffer.assign(padded[0] * padded[1] * channels + kBlock * Step() + kSlack, fill);
     ForRuns(image, [&](int64_t from, int64_t to, int64_t count) {

@@ -11,7 +11,18 @@
 #include "norm.h"
 #include "pool.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace dnas {
+
+#ifdef __GLIBC__
+// XLA allocates what a step needs anew for each. glibc would return it to the system in between,
+// and the system clears it, page by page: a quarter of the time of small steps. Now it keeps
+// blocks below 64 MB; larger ones do not fit into the heaps of threads.
+const int keeps_memory = mallopt(M_MMAP_THRESHOLD, 64 << 20) + mallopt(M_TRIM_THRESHOLD, 256 << 20);
+#endif
 
 using Images = ffi::Buffer<ffi::F32>;  // and whatever else is made of floats
 using Result = ffi::Result<Images>;
@@ -58,6 +69,32 @@ ffi::Error DepthwiseKernelImpl(ffi::ThreadPool pool, Images x, Images y, Result 
   WithVector(std::min(g.channels, outputs), [&]<int V>() {
     DepthwiseKernel<V>(pool, g, x.typed_data(), y.typed_data(), kernel->typed_data(), outputs);
   });
+  return ffi::Error::Success();
+}
+
+// Puts images [..., channels] side by side: [..., images, channels].
+ffi::Error StackImpl(ffi::ThreadPool pool, ffi::RemainingArgs images, Result y) {
+  const auto d = y->dimensions();
+  const int64_t count = d[d.size() - 2], channels = d[d.size() - 1];
+  const int64_t pixels = y->element_count() / (count * channels);
+  std::vector<const float*> from;
+  for (int64_t i = 0; i < count; ++i) from.push_back(images.get<Images>(i)->typed_data());
+  float* to = y->typed_data();
+  constexpr int64_t kPixels = 1024;
+  Parallel(pool, (pixels + kPixels - 1) / kPixels, [&](int64_t block) {
+    for (int64_t p = block * kPixels; p < std::min(pixels, (block + 1) * kPixels); ++p) {
+      for (int64_t i = 0; i < count; ++i) {
+        std::copy_n(from[i] + p * channels, channels, to + (p * count + i) * channels);
+      }
+    }
+  });
+  return ffi::Error::Success();
+}
+
+// Nothing: that XLA calls it makes XLA store what it gets. Usually both are one buffer.
+ffi::Error PinImpl(Images x, Result y) {
+  const float* from = x.typed_data();
+  if (y->typed_data() != from) std::copy_n(from, x.element_count(), y->typed_data());
   return ffi::Error::Success();
 }
 
@@ -127,6 +164,10 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(dnas_take, TakeImpl,
                               Bind().Arg<Taps>().Ret<Images>().Attr<Numbers>("window"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(dnas_put, PutImpl,
                               Bind().Arg<Taps>().Ret<Images>().Attr<Numbers>("window"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    dnas_stack, StackImpl,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().Ret<Images>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(dnas_pin, PinImpl, ffi::Ffi::Bind().Arg<Images>().Ret<Images>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(dnas_moments, MomentsImpl, Bind().Ret<Images>().Ret<Images>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     dnas_projections, ProjectionsImpl,
