@@ -39,10 +39,8 @@ def initialise(network: Net, rngs: nnx.Rngs) -> Net:
     sizes = [math.prod(v.shape) for v in declared]
     draw = jax.random.uniform(rngs.params(), (sum(sizes),), jnp.float32, -1.0, 1.0)
     draw = lax.optimization_barrier(draw)  # else XLA may draw all of it again for every weight
-    start = 0
-    for variable, size in zip(declared, sizes, strict=True):
-        bound = variable.get_metadata()["bound"]
-        variable[...] = bound * draw[start : start + size].reshape(variable.shape)
-        start += size
+    for variable, part in zip(declared, lax.split(draw, sizes), strict=True):
+        # An assignment to variable[...] would look for shardings, which takes tracers seconds.
+        variable.set_value(variable.get_metadata()["bound"] * part.reshape(variable.shape))
     nnx.update(network, state)
     return network

@@ -34,12 +34,8 @@ class Stack(nnx.Module):
         rngs: nnx.Rngs,
         remat: bool = False,
     ):
-        def split(key):
-            return nnx.split(make(nnx.Rngs(key)))
-
-        graph = nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
         keys = jax.random.split(rngs.params(), length)
-        self.cells = nnx.merge(graph, jax.vmap(lambda key: split(key)[1])(keys))
+        self.cells = nnx.merge(*jax.vmap(lambda key: nnx.split(make(nnx.Rngs(key))))(keys))
         self.length, self.remat = length, remat
 
     def __call__(self, body: Callable[[Any, Any, Any], Any], carry: Any, xs: Any) -> Any:
