@@ -72,8 +72,13 @@ def short_trainings(
                 order = sorted(fresh, key=gains.get, reverse=True)
                 close = {m.apply(shared, genotype): m for m in order[:rivals]}
                 close = {g: m for g, m in close.items() if judge.gain(g, found) <= sigmas}
-                found = patient.best(list(close)) if len(close) > 1 else found
-                record = [*record, close[found].place | judge.facts(genotype, found)]
+                facts = {}
+                if len(close) > 1:
+                    found = patient.best(list(close))
+                    scores = [m.place | patient.scores[g].facts for g, m in close.items()]
+                    facts = {"longer": scores}
+                facts |= judge.facts(genotype, found)
+                record = [*record, close[found].place | facts]
                 genotype, fresh = found, set()
                 del gains[close[found]]
             elif len(judge.scores) < count:
