@@ -174,8 +174,8 @@ SETTINGS: Mapping[str, Setting] = {
         space=NASBench201Space(channels=4, cells=5),
         images=10_000,
         pool=2,
-        epochs=10,
-        changes=_changes(10),
+        epochs=15,
+        changes=_changes(15),
     ),
     **{name: _subset(name) for name in ("s1", "s2", "s3", "s4")},
 }

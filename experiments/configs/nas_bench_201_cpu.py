@@ -17,5 +17,5 @@ def get_config() -> ConfigDict:
     config = base.make("nas_bench_201")
     config.space.update(channels=4, cells=5)
     config.data.update(train_limit=10_000, pool=2, crop_padding=2)
-    config.search.epochs = 10
+    config.search.epochs = 15
     return config
