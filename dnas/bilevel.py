@@ -13,7 +13,7 @@ from jax import lax
 from dnas import eigen
 from dnas.alignment import WeightPenalty
 from dnas.freeze import Freeze
-from dnas.hypergrad import Hypergradient, Problem
+from dnas.hypergrad import Hypergradient, Problem, gradients
 from dnas.perturb import Perturbation
 from dnas.regularize import Regularizer
 from dnas.relax import Relaxation
@@ -160,6 +160,13 @@ def bilevel(
             extra=() if freeze is None else freeze.init(params),
         )
 
+    @jax.jit  # one function of arrays for both batches: traced, differentiated, lowered only once
+    def loss_of(params, mix, images, labels, key, modifiers):
+        logits = merge(graph, params)(images, mix, key=key, **modifiers)
+        error = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        accuracy = (logits.argmax(-1) == labels).mean(dtype=jnp.float32)
+        return error, (error, accuracy)
+
     def losses(image_key: jax.Array, batch: Batch, key: jax.Array, step: jax.Array) -> _Losses:
         images = preprocess(own(image_key), batch["image"])
         mix_key, network_key = jax.random.split(key)
@@ -172,12 +179,7 @@ def bilevel(
             return mix
 
         def of_mix(params, mix):
-            net = merge(graph, params)
-            logits = net(images, mix, key=own(network_key), **modifiers)
-            labels = batch["label"]
-            error = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-            accuracy = (logits.argmax(-1) == labels).mean(dtype=jnp.float32)
-            return error, (error, accuracy)
+            return loss_of(params, mix, images, batch["label"], own(network_key), modifiers)
 
         return _Losses(sample, of_mix)
 
@@ -233,7 +235,7 @@ def bilevel(
                 return train.of_mix(state.params, mix)[0]
 
             mix = perturbation(key, loss, mix, state.step, mean)
-        gradient, found = jax.grad(train.of_mix, has_aux=True)(state.params, mix)
+        (gradient, _), found = gradients(train.of_mix, has_aux=True)(state.params, mix)
         gradient, extra, mask, metrics = mean(gradient), state.extra, None, {}
         if weight_penalty is not None:
             term, metrics = weight_penalty(
@@ -242,7 +244,8 @@ def bilevel(
             )
             gradient = optax.tree.add(gradient, term)
         if freeze is not None:
-            disagreeing = mean(jax.grad(valid.of_alphas, has_aux=True)(state.params, alphas)[0])
+            both, _ = gradients(valid.of_alphas, has_aux=True)(state.params, alphas)
+            disagreeing = mean(both[0])
             mask, extra = freeze.update(gradient, disagreeing, extra)
             # Neither in the norm that is clipped, nor moved by momentum and decay.
             gradient = jax.tree.map(jnp.multiply, gradient, mask)

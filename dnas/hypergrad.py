@@ -49,12 +49,26 @@ Hypergradient = Callable[[Problem, Params, optax.OptState, Alphas], tuple[Alphas
 Product = Callable[[Callable, Params, Alphas, Params, bool], tuple[Params, Alphas]]
 
 
+def gradients(loss: Callable, has_aux: bool = False) -> Callable:
+    """The gradients of a loss in its first two arguments, weights and architecture.
+
+    Whoever wants one of them takes this, too: JAX keeps the derivative of a jitted loss only for
+    the same arguments, so that asked in this way by all, it traces it once. XLA computes what is
+    taken.
+
+    Args:
+      loss: ``(params, alphas or mix) -> loss``.
+      has_aux: whether it returns ``(loss, auxiliary)``.
+    """
+    return jax.grad(loss, (0, 1), has_aux=has_aux)
+
+
 def first_order() -> Hypergradient:
     """Takes the present weights for the best ones (Liu et al., 2019, section 2.3, xi = 0)."""
 
     def estimate(problem, params, opt_state, alphas):
         del opt_state
-        gradient, auxiliary = jax.grad(problem.valid_loss, 1, has_aux=True)(params, alphas)
+        (_, gradient), auxiliary = gradients(problem.valid_loss, has_aux=True)(params, alphas)
         return problem.mean(gradient), auxiliary
 
     return estimate
@@ -69,7 +83,7 @@ def joint() -> Hypergradient:
 
     def estimate(problem, params, opt_state, alphas):
         del opt_state
-        gradient = jax.grad(problem.train_loss, 1)(params, alphas)
+        _, gradient = gradients(problem.train_loss)(params, alphas)
         return problem.mean(gradient), problem.valid_loss(params, alphas)[1]
 
     return estimate
@@ -119,7 +133,7 @@ def finite_difference(radius: float = 0.01) -> Hypergradient:
 
         def at(sign):
             moved = jax.tree.map(lambda p, d: p + sign * epsilon * d, params, direction)
-            return jax.grad(train_loss, 1)(moved, alphas)
+            return gradients(train_loss)(moved, alphas)[1]
 
         difference = jax.tree.map(lambda a, b: (a - b) / (2 * epsilon), at(1), at(-1))
         return jax.tree.map(jnp.zeros_like, params), difference
@@ -175,7 +189,7 @@ def _mean_gradient(problem: Problem, product: Product, in_params: bool):
 
     @jax.custom_vjp
     def gradient(params, alphas):
-        return problem.mean(jax.grad(problem.train_loss)(params, alphas))
+        return problem.mean(gradients(problem.train_loss)(params, alphas)[0])
 
     def forward(params, alphas):
         return gradient(params, alphas), (params, alphas)

@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
-from dnas import bilevel, presets, relax, spaces
+from dnas import bilevel, hypergrad, presets, relax, spaces
 from dnas.space import Task
 
 SPACE, TASK = spaces.NASBench201(channels=2, cells=1, stages=1, nodes=3), Task((6, 6, 1), 3)
@@ -128,3 +128,44 @@ def test_same_seed_same_state_other_seed_other_state():
     assert jnp.abs(first.alphas["cell"] - other.alphas["cell"]).max() > 1e-4
     assert optax.tree.norm(optax.tree.sub(first.params, other.params)) > 0.1
     assert 2e-4 < float(first.alphas["cell"].std()) < 3e-3
+
+
+@pytest.mark.parametrize(
+    "hypergradient", [hypergrad.first_order(), hypergrad.joint()], ids=["first_order", "joint"]
+)
+def test_both_gradients_are_traced_once(hypergradient):
+    calls = []
+
+    @jax.custom_vjp
+    def counted(x):
+        return x
+
+    def forward(x):
+        calls.append("forward")
+        return x, None
+
+    def backward(_, ct):
+        calls.append("backward")
+        return (ct,)
+
+    counted.defvjp(forward, backward)
+    relaxation = relax.softmax()
+
+    class Supernet(nnx.Module):
+        def __init__(self, net):
+            self.net = net
+
+        def __call__(self, x, mix, key=None):
+            calls.append("call")
+            return counted(self.net(x, mix, key=key))
+
+    class Space(spaces.NASBench201):
+        def supernet(self, task, *, rngs):
+            return Supernet(super().supernet(task, rngs=rngs))
+
+    space = Space(channels=2, cells=1, stages=1, nodes=3)
+    preset = presets.darts(hypergradient=hypergradient, relaxation=lambda steps: relaxation)
+    search = preset.build(space, TASK, steps_per_epoch=2, epochs=2, preprocess=plain)
+    state = jax.eval_shape(search.init, jax.random.key(0))
+    jax.make_jaxpr(search.step)(state, batch(0), batch(1))
+    assert sorted(calls) == ["backward", "call", "forward"]
