@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     )
     config.space.update(channels=8, cells=1, stages=2)
     config.data.update(name="digits", crop_padding=1, flip=False)
-    config.search.epochs = 50
+    config.preset = "darts"
+    config.search.update(epochs=50, alpha_learning_rate=3e-3)
     config.compare_random = 5
     return config
