@@ -239,6 +239,8 @@ def differences(
 ) -> list[str]:
     """One line for each setting that differs: ``search.epochs: 50 there, 3 here``.
 
+    Settings that both have come first: they are what a user changed.
+
     Args:
       stored: the settings in the directory.
       given: the settings of this run.
@@ -253,9 +255,10 @@ def differences(
     def spell(settings, name):
         return json.dumps(settings[name]) if name in settings else "nothing"
 
+    both = [name for name in here if name in there]
     return [
         f"{name}: {spell(there, name)} there, {spell(here, name)} here"
-        for name in dict.fromkeys([*here, *there])
+        for name in dict.fromkeys([*both, *here, *there])
         if compared(name) and spell(there, name) != spell(here, name)
     ]
 
