@@ -1,8 +1,8 @@
 """From a node to the edges that leave it, and back.
 
 Cotangents of edges are stacked and added up here. XLA:CPU writes the stack as a sum of padded
-arrays, 12 ms where the copy takes 3, and takes three passes for the gradient of weights (batch
-64, 32x32, three edges of 16 channels).
+arrays, which takes a tenth of a step of NAS-Bench-201 where the copy takes a hundredth, and needs
+three passes for the gradient of weights.
 """
 
 from collections.abc import Sequence
@@ -36,8 +36,8 @@ def unstack(x: jax.Array) -> Sequence[jax.Array]:
 def pin(x: jax.Array) -> jax.Array:
     """`x` itself, stored.
 
-    XLA:CPU computes a sum once more for every reader of it, such as its ReLU: 7 ms for that of a
-    node, where reading it takes 1.
+    XLA:CPU computes a sum once more for every reader of it: that of a node for the node and for
+    its ReLU. Stored, these sums take 0.2 s of a NAS-Bench-201 step instead of 0.4.
     """
     return _pin_p.bind(x)
 

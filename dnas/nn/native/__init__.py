@@ -1,4 +1,4 @@
-"""Native kernels for the CPU: convolutions, poolings, statistics of batch normalisation.
+"""Native kernels for the CPU: convolutions, poolings, statistics of batch normalisation, edges.
 
 XLA:CPU computes convolutions of few channels at a third of the speed that the machine has, and
 depthwise ones at a hundredth. `kernels.cc` computes the same image by image, in the caches; the

@@ -84,11 +84,14 @@ struct Geometry {
   Pair padded;
   int64_t batch, channels;
   std::vector<int64_t> taps;  // where each tap reads, from the first
+  int64_t id;                 // no two calls share it
 
   Geometry(const int64_t* x, const int64_t* y, Pair kernel, ffi::Span<const int64_t> window)
       : in{x[1], x[2]}, out{y[1], y[2]}, kernel(kernel), stride{window[0], window[1]},
         low{window[2], window[3]}, spread{window[4], window[5]},
         dilation{window[6], window[7]}, batch(x[0]), channels(x[3]) {
+    static std::atomic<int64_t> calls{0};
+    id = ++calls;
     for (int i : {0, 1}) {
       padded[i] = (out[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1;
     }
@@ -126,7 +129,11 @@ struct Geometry {
       return x + image * size;
     }
     thread_local std::vector<float> buffer;
-    buffer.assign(padded[0] * padded[1] * channels + kBlock * Step() + kSlack, fill);
+    thread_local int64_t owner = 0;
+    if (owner != id) {  // what no image covers stays as it is from image to image
+      buffer.assign(padded[0] * padded[1] * channels + kBlock * Step() + kSlack, fill);
+      owner = id;
+    }
     ForRuns(image, [&](int64_t from, int64_t to, int64_t count) {
       std::copy_n(x + from, count, &buffer[to]);
     });
