@@ -16,13 +16,8 @@ from flax import nnx
 from dnas.nn import operations
 from dnas.nn.fused import FusedMaker
 from dnas.nn.layers import batch_statistics
-from dnas.nn.spread import pin, unstack
+from dnas.nn.spread import unstack
 from dnas.nn.weights import EdgeWeights, users
-
-# Sums of so many operations are stored before nodes add them up: nodes of DARTS, with seven, else
-# read thirty arrays in loops that hardly vectorise, and a step takes 10.0 s of CPU time instead of
-# 8.4. NAS-Bench-201 has four, and takes up to 7 % longer if they are stored.
-_STORED_TERMS = 5
 
 
 class EdgeByEdge(nnx.Module):
@@ -132,7 +127,6 @@ def _spread(everywhere: list[jax.Array], terms: list[list[jax.Array]]) -> list[l
     """Adds to the terms of each edge the sum of those ``[..., edges, channels]`` of all edges."""
     if everywhere:
         total = functools.reduce(operator.add, everywhere)
-        total = pin(total) if len(everywhere) >= _STORED_TERMS else total
         for mine, image in zip(terms, unstack(total), strict=True):
             mine.append(image)
     return terms
