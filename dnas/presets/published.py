@@ -267,14 +267,14 @@ def random_weight_sharing(**changes) -> Preset:
 def dnas(**changes) -> Preset:
     """The default: beta decay, corrected by short trainings.
 
-    Under a mild beta decay (a tenth of Beta-DARTS'; Ye et al., 2022), after a while
-    in which alphas wait, the strongest options are those that learn most, convolutions rather
-    than skip connections. Where a deep network needs a skip connection to be trained at all,
+    Under a mild beta decay (a tenth of Beta-DARTS'; Ye et al., 2022) the strongest options are
+    those that learn most, convolutions rather than skip connections; alphas wait for a fifth of
+    the epochs. Where a deep network needs a skip connection to be trained at all,
     `dnas.selection.short_trainings` finds it.
     """
     parts = {
         "regularizers": lambda steps, space: (regularize.beta_decay(linear(0.0, 5.0)(steps)),),
-        "warmup": 0.3,
+        "warmup": 0.2,
         "alpha_learning_rate": 3e-3,
         "selection": selection.short_trainings(),
     }
