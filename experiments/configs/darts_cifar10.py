@@ -4,7 +4,7 @@ C=16, 8 cells, batch 64, 50 epochs of 390 steps; for an accelerator. Second orde
 ``--config.search.hypergradient=unrolled``. `experiments.train` trains the result with the
 recipe in the section `train`.
 
-Expected: a step takes 20 s on 2 CPU cores (after 134 s of compilation), so this wants an
+Expected: a step takes 6 s on 2 CPU cores (after 40 s of compilation), so this wants an
 accelerator. Not yet run to its end. Published: 3.00 +- 0.14 % test error after training the found
 cell (Liu et al., 2019, table 1).
 """
