@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax import lax
 
-from dnas import eigen
+from dnas import checks, eigen
 from dnas.alignment import WeightPenalty
 from dnas.freeze import Freeze
 from dnas.hypergrad import Hypergradient, Problem, gradients
@@ -133,8 +133,9 @@ def bilevel(
 
     Raises:
       ValueError: the supernet holds state beside its weights, or computes single paths where the
-        relaxation mixes.
+        relaxation mixes; or `alpha_interval` is not a whole number from 1.
     """
+    checks.whole("alpha_interval", alpha_interval)
     graph = _graph(space, task)
     if getattr(getattr(space, "mixing", None), "single_path", False):
         _check_one_hot(space, relaxation)

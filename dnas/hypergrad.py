@@ -52,9 +52,9 @@ Product = Callable[[Callable, Params, Alphas, Params, bool], tuple[Params, Alpha
 def gradients(loss: Callable, has_aux: bool = False) -> Callable:
     """The gradients of a loss in its first two arguments, weights and architecture.
 
-    Whoever wants one of them takes this, too: JAX keeps the derivative of a jitted loss only for
-    the same arguments, so that asked in this way by all, it traces it once. XLA computes what is
-    taken.
+    Who wants one of them takes this, too: JAX keeps the derivative of a jitted loss for the same
+    arguments only, so that hypergradients and the step of the weights, which all ask in this way,
+    trace it once. XLA computes what is taken.
 
     Args:
       loss: ``(params, alphas or mix) -> loss``.

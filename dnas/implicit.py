@@ -21,7 +21,7 @@ import optax
 from jax import lax
 
 from dnas import checks
-from dnas.hypergrad import Hypergradient, Params, exact_product
+from dnas.hypergrad import Hypergradient, Params, exact_product, gradients
 
 # (product with the Hessian, dL_valid/dw) -> v
 Solve = Callable[[Callable[[Params], Params], Params], Params]
@@ -98,8 +98,8 @@ def conjugate_gradient(iterations: int = 10, damping: float = 1e-3) -> Hypergrad
 def _implicit(solve: Solve) -> Hypergradient:
     def estimate(problem, params, opt_state, alphas):
         del opt_state
-        gradient = jax.grad(problem.valid_loss, (0, 1), has_aux=True)
-        (in_params, direct), auxiliary = gradient(params, alphas)
+        both, auxiliary = gradients(problem.valid_loss, has_aux=True)(params, alphas)
+        in_params, direct = both
 
         def product(direction):
             mixed = exact_product(problem.train_loss, params, alphas, direction, True)

@@ -42,6 +42,9 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
 
     XLA:CPU makes a library call of every sum. A DARTS supernet has 325 arrays of 33 sizes, and
     so many calls take seconds to load from the compilation cache.
+
+    Args:
+      max_norm: updates are scaled down to this norm where theirs is larger.
     """
 
     def update(updates, state, params=None):
@@ -51,7 +54,7 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
             sizes.setdefault(x.size, []).append(x.ravel())
         norm = jnp.sqrt(sum(jnp.square(jnp.stack(group)).sum() for group in sizes.values()))
         clipped = jax.tree.map(
-            lambda x: jnp.where(norm < max_norm, x, x / norm * max_norm), updates
+            lambda x: jnp.where(norm < max_norm, x, x / norm.astype(x.dtype) * max_norm), updates
         )
         return clipped, state
 

@@ -75,15 +75,16 @@ def depthwise_conv(
 def fold_edges(x: jax.Array, weights: jax.Array) -> jax.Array:
     """The weighted sum over edges of ``[batch, height, width, edges, channels]``."""
     kernel = jnp.repeat(weights, x.shape[-1])[None, None]
-    flat = x.reshape(*x.shape[:3], -1)
+    flat = x.reshape(*x.shape[:3], x.shape[3] * x.shape[4])
     return _depthwise_p.bind(flat, kernel, window=_POINT, outputs=x.shape[-1])
 
 
 def edge_products(x: jax.Array, y: jax.Array) -> jax.Array:
     """For every edge the product of ``[batch, height, width, channels]`` with its `y`, summed."""
-    edges = y.shape[-2]
-    products = _kernel_p.bind(x, y.reshape(*y.shape[:3], -1), window=_POINT, size=(1, 1))
-    return products.reshape(edges, -1).sum(-1)
+    edges, channels = y.shape[-2:]
+    flat = y.reshape(*y.shape[:3], edges * channels)
+    products = _kernel_p.bind(x, flat, window=_POINT, size=(1, 1))
+    return products.reshape(edges, channels).sum(-1)
 
 
 _POINT = centred((1, 1), 1, 1)

@@ -51,7 +51,7 @@ def join(x: jax.Array) -> jax.Array:
 
 def divide(x: jax.Array, count: int) -> jax.Array:
     """``[..., count * channels]`` as ``[..., count, channels]``."""
-    return x.reshape(*x.shape[:-1], count, -1)
+    return x.reshape(*x.shape[:-1], count, x.shape[-1] // count)
 
 
 def broadcast(args: tuple, dims: tuple) -> tuple[list[jax.Array], int]:

@@ -79,6 +79,7 @@ CONVOLUTIONS = {  # images, kernel, settings
     "stride, one wide": ((2, 5, 5, 4), (1, 1, 4, 17), {"stride": 2}),
     "groups, batch of one": ((1, 5, 5, 6), (3, 3, 2, 9), {"groups": 3}),
     "many channels": ((1, 3, 3, 70), (1, 1, 70, 33), {}),
+    "several images a thread": ((64, 4, 5, 3), (3, 3, 3, 5), {"stride": 2}),
 }
 
 
@@ -127,13 +128,13 @@ def test_batch_norm(shape):
 
 
 @built
-@pytest.mark.parametrize("channels", [3, 16])
-def test_edges(channels):
+@pytest.mark.parametrize("shape", [(2, 5, 3, 3), (2, 5, 3, 16), (3, 19, 19, 4)])
+def test_edges(shape):  # the last has more pixels than a block
     def function(x, weights):
         first, second, _ = unstack(weigh(pin(x), weights))
         return first * second
 
-    compare(function, normal(0, 2, 5, 3, channels), normal(1, 3))
+    compare(function, normal(0, *shape), normal(1, 3))
 
 
 @built
@@ -180,6 +181,8 @@ def test_empty_batches_and_other_dtypes_take_the_plain_path():
     kernel = jnp.ones((3, 3, 2, 4))
     assert conv(jnp.ones((0, 4, 4, 2)), kernel).shape == (0, 4, 4, 4)
     assert conv(jnp.ones((1, 4, 4, 2), jnp.bfloat16), kernel).dtype == jnp.bfloat16
+    gradient = jax.grad(lambda x: weigh(x, jnp.ones(3)).sum())(jnp.zeros((0, 3, 3, 2)))
+    assert gradient.shape == (0, 3, 3, 2)
 
 
 PROGRAM = """

@@ -29,7 +29,9 @@ def derivatives(function):
     def everything(args, tangents):
         along = lambda args: jax.jvp(loss, (args,), (tangents,))[1]  # noqa: E731
         forward = jax.jvp(jax.value_and_grad(loss), (args,), (tangents,))
-        return function(*args), forward, jax.grad(along)(args)
+        # Reverse over reverse reaches the transposes of transposes.
+        twice = jax.grad(lambda args: sum(jnp.sin(g).sum() for g in jax.grad(loss)(args)))(args)
+        return function(*args), forward, jax.grad(along)(args), twice
 
     return everything
 

@@ -4,7 +4,8 @@ XLA:CPU computes convolutions of few channels at a third of the speed that the m
 depthwise ones at a hundredth. `kernels.cc` computes the same image by image, in the caches; the
 plain JAX path beside it is the reference, and takes over wherever the kernels do not apply: other
 platforms, other dtypes, no compiler. The C++ compiler of the machine builds them at first use,
-for its own processor, into the user's cache directory.
+for its own processor, into the user's cache directory. Loading them also tells glibc to keep freed
+blocks of memory, for the whole process.
 
 Set the environment variable ``DNAS_NATIVE=0`` to do without them, ``CXX`` to choose the compiler.
 """
@@ -73,7 +74,9 @@ def lowering(name: str, plain: Any) -> Any:
 
     def rule(ctx, *operands, **params):
         arrays = (*ctx.avals_in, *ctx.avals_out)
-        if arrays[0].dtype != np.float32 or not all(a.size for a in arrays) or not ready():
+        floats = [a for a in arrays if jax.dtypes.issubdtype(a.dtype, np.inexact)]
+        plain_only = any(a.dtype != np.float32 for a in floats) or not all(a.size for a in arrays)
+        if plain_only or not ready():
             return plain(ctx, *operands, **params)
         attributes = {}
         if "window" in params:

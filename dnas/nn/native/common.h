@@ -120,10 +120,10 @@ struct Geometry {
     }
   }
 
-  // The image with its padding, in a buffer of this thread where it has any.
+  // The image with its padding, in a buffer of this thread unless it has none and others follow.
   const float* Pad(const float* x, int64_t image, float fill = 0.0f) const {
     const int64_t size = in[0] * in[1] * channels;
-    // An image without padding is its own buffer, if there are images behind it to read past it.
+    // Blocks may read past an image, so those that follow must be long enough.
     if (padded == in && low == Pair{0, 0} && spread == Pair{1, 1} &&
         (batch - image - 1) * size >= kBlock * Step() + kSlack) {
       return x + image * size;

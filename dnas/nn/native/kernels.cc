@@ -1,7 +1,7 @@
 // Convolutions, poolings and statistics of float32 images for XLA on the CPU.
 //
-// Every kernel copies an image into a buffer that has its padding (and the zeros of a dilated
-// image) and then runs over that buffer without looking at borders. Vectors lie along output
+// Kernels with windows copy an image into a buffer that has its padding (and the zeros of a dilated
+// image) and then run over that buffer without looking at borders. Vectors lie along output
 // channels; blocks of pixels and channels stay in registers. Sums over images are made in a fixed
 // number of parts, so that results do not depend on the number of threads.
 
@@ -20,8 +20,10 @@ namespace dnas {
 #ifdef __GLIBC__
 // XLA allocates what a step needs anew for each. glibc would return it to the system in between,
 // and the system clears it, page by page: a quarter of the time of small steps. Now it keeps
-// blocks below 64 MB; larger ones do not fit into the heaps of threads.
-const int keeps_memory = mallopt(M_MMAP_THRESHOLD, 64 << 20) + mallopt(M_TRIM_THRESHOLD, 256 << 20);
+// blocks below 64 MB (older ones take 32 at most); larger ones do not fit into the heaps of threads.
+const bool keeps_memory =
+    (mallopt(M_MMAP_THRESHOLD, 64 << 20) || mallopt(M_MMAP_THRESHOLD, 32 << 20)) &&
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
 #endif
 
 using Images = ffi::Buffer<ffi::F32>;  // and whatever else is made of floats
