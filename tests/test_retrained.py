@@ -60,14 +60,14 @@ def test_moves_that_gain_as_much_are_trained_longer(rivals, winner):
     def reached(steps, mix):
         option = OPTIONS[mix["cell"][3].argmax()]
         early = {"skip_connect": 0.62, "avg_pool_3x3": 0.6, "none": 0.5}.get(option, 0.3)
-        return early if steps == 10 else {"avg_pool_3x3": 0.7}.get(option, 0.65)
+        return early if steps == 10 else {"avg_pool_3x3": 0.7}.get(option, 0.66)
 
     shared, trained = shared_of(conv_cell(), None)
 
     def train(steps, mixes):
         trained.extend((steps, mix) for mix in mixes["cell"])
         values = np.array([reached(steps, {"cell": mix}) for mix in mixes["cell"]])
-        return -values, values
+        return -values, np.round(values, 1) if steps == 40 else values  # they look alike
 
     genotype, record = selection.short_trainings(rivals=rivals)(shared._replace(train=train))
     assert genotype["cell"]["0->3"] == winner

@@ -48,7 +48,7 @@ def short_trainings(
       count: such trainings at most, that of the first architecture included. Moves to the options
         with the most weight, relative to their row's largest, come first.
       rivals: of the moves that gain most so many at most are trained longer, those that are not
-        significantly worse than the best.
+        significantly worse than the best. The one of the least loss is taken.
       longer: how many times longer.
     """
     checks.positive("epochs", epochs)
@@ -141,9 +141,9 @@ class _Judge:
         self.scores |= dict(zip(new, scores, strict=True))
 
     def best(self, genotypes: Sequence[Genotype]) -> Genotype:
-        """The one that validates best."""
+        """The one of the least loss, which tells equals apart better than accuracy does."""
         self.train(genotypes)
-        return max(genotypes, key=self.scores.__getitem__)
+        return max(genotypes, key=lambda genotype: self.scores[genotype].negative_loss)
 
     def gain(self, before: Genotype, after: Genotype) -> float:
         """Gained accuracy in standard errors of the difference."""
