@@ -37,7 +37,7 @@ Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
                                 single_level, random_weight_sharing
     search.*                    other values than the method's, which has them all:
     search.epochs, .batch_size, .warmup     the last: share of the epochs without alphas
-    search.alpha_interval                  steps of the weights for each of alphas
+    search.alpha_interval       steps of the weights for each of alphas
     search.hypergradient        first_order, unrolled (inner_steps), finite_difference (radius),
                                 neumann (terms), conjugate_gradient (iterations, damping), joint,
                                 frozen

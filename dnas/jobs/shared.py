@@ -188,19 +188,19 @@ def _train(
     progress: bool,
 ) -> Callable[[int, Tables], tuple[np.ndarray, np.ndarray]]:
     """`Shared.train`: all architectures begin with the same weights and see the same images."""
-
-    @functools.cache
-    def trainer(steps):
-        return initialize.compiled(init)(key), finetune(steps)
+    first = functools.cache(lambda: initialize.compiled(init)(key))
+    tuners: dict[int, Callable[[SearchState, Tables, int], SearchState]] = {}
 
     def train(steps: int, mixes: Tables) -> tuple[np.ndarray, np.ndarray]:
-        first, tune = trainer(steps)
         found, count = [], len(next(iter(mixes.values())))
         bar = Progress("short trainings", count * steps, 0, count, show=progress)
         with contextlib.closing(bar):
-            bar.compiling()
+            if steps not in tuners:
+                bar.compiling()
+                tuners[steps] = finetune(steps)
             for i in range(count):
-                trained = tune(first, {name: tables[i] for name, tables in mixes.items()}, steps)
+                mix = {name: tables[i] for name, tables in mixes.items()}
+                trained = tuners[steps](first(), mix, steps)
                 mine = {name: tables[i : i + 1] for name, tables in mixes.items()}
                 found.append(accuracy(trained, mine))
                 bar.update(i + 1, (i + 1) * steps, {"valid_accuracy": found[-1][1][0]})

@@ -9,6 +9,8 @@ from dnas.nn.conv import conv, lax_conv
 from dnas.nn.primitives import broadcast, define, divide
 from dnas.nn.window import Pair, Window, centred
 
+_POINT = centred((1, 1), 1, 1)  # the window of a kernel of one tap
+
 
 def separable(
     x: jax.Array,
@@ -85,9 +87,6 @@ def edge_products(x: jax.Array, y: jax.Array) -> jax.Array:
     flat = y.reshape(*y.shape[:3], edges * channels)
     products = _kernel_p.bind(x, flat, window=_POINT, size=(1, 1))
     return products.reshape(edges, channels).sum(-1)
-
-
-_POINT = centred((1, 1), 1, 1)
 
 
 # The primitive adds x[..., k mod channels] * kernel[tap, k] to y[..., k mod outputs] for all k:

@@ -1,7 +1,7 @@
 """Selections among architectures that are trained by themselves, from scratch and shortly."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +38,7 @@ def short_trainings(
     gain is significant, after longer trainings where others gain as much; and moves that were
     significant, too, are tried again where it led, until none is left (greedy search with lazily
     evaluated gains; Minoux, 1978). What is not significant stays as the search has it. That
-    short trainings rank searches is from DARTS (Liu et al., 2019, section 3.1, on whole searches).
+    short trainings rank searches is from DARTS (Liu et al., 2019), for whole searches.
 
     Args:
       start: selects the first architecture; `strongest` by default.
@@ -69,18 +69,14 @@ def short_trainings(
         while gains and gains[move := max(gains, key=gains.get)] > sigmas:
             found = move.apply(shared, genotype)
             if move in fresh:
-                order = sorted(fresh, key=gains.get, reverse=True)
-                close = {m.apply(shared, genotype): m for m in order[:rivals]}
+                order = sorted(fresh, key=gains.get, reverse=True)[:rivals]
+                close = {m.apply(shared, genotype): m for m in order}
                 close = {g: m for g, m in close.items() if judge.gain(g, found) <= sigmas}
-                facts = {}
-                if len(close) > 1:
-                    found = patient.best(list(close))
-                    scores = [m.place | patient.scores[g].facts for g, m in close.items()]
-                    facts = {"longer": scores}
-                facts |= judge.facts(genotype, found)
-                record = [*record, close[found].place | facts]
+                found, facts = patient.contest(close) if len(close) > 1 else (found, {})
+                move = close[found]
+                record = [*record, move.place | judge.facts(genotype, found) | facts]
                 genotype, fresh = found, set()
-                del gains[close[found]]
+                del gains[move]
             elif len(judge.scores) < count:
                 judge.train([found])
                 gains[move] = judge.gain(genotype, found)
@@ -122,7 +118,8 @@ def _moves(shared: Shared, genotype: Genotype) -> list[_Move]:
         return float(weights[move.option] / max(weights.max(), 1e-30))
 
     every = [_Move(choice, o) for choice in choices_of(shared.space) for o in choice.allowed]
-    return sorted((m for m in every if m.apply(shared, genotype) != genotype), key=likelihood)[::-1]
+    changing = (move for move in every if move.apply(shared, genotype) != genotype)
+    return sorted(changing, key=likelihood, reverse=True)
 
 
 class _Judge:
@@ -140,10 +137,11 @@ class _Judge:
         scores = scores_of(shared.train, self.steps, mixes)
         self.scores |= dict(zip(new, scores, strict=True))
 
-    def best(self, genotypes: Sequence[Genotype]) -> Genotype:
-        """The one of the least loss, which tells equals apart better than accuracy does."""
-        self.train(genotypes)
-        return max(genotypes, key=lambda genotype: self.scores[genotype].negative_loss)
+    def contest(self, rivals: Mapping[Genotype, _Move]) -> tuple[Genotype, dict[str, Any]]:
+        """The one of the least loss, which tells equals apart better than accuracy; and all."""
+        self.train(list(rivals))
+        best = max(rivals, key=lambda genotype: self.scores[genotype].negative_loss)
+        return best, {"longer": [m.place | self.scores[g].facts for g, m in rivals.items()]}
 
     def gain(self, before: Genotype, after: Genotype) -> float:
         """Gained accuracy in standard errors of the difference."""

@@ -79,9 +79,10 @@ def stored(path: pathlib.Path, budget: dict[str, Any]) -> set[tuple[str, int]]:
     Raises:
       ValueError: these are results of another budget.
     """
-    if not path.exists():
+    lines = path.read_text().splitlines() if path.exists() else []
+    if not lines:  # another process may be about to write the first
         return set()
-    first, *results = map(json.loads, path.read_text().splitlines())
+    first, *results = map(json.loads, lines)
     found = first["budget"]
     if found != budget:
         differ = sorted(key for key in found | budget if found.get(key) != budget.get(key))

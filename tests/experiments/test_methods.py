@@ -50,6 +50,9 @@ def test_idle_shares():
 def test_results_of_another_budget_are_refused(tmp_path):
     path, budget = tmp_path / "a" / "s1.jsonl", {"epochs": 2, "images": 3}
     assert methods.stored(path, budget) == set()
+    path.parent.mkdir()
+    path.touch()  # as another process that has just begun
+    assert methods.stored(path, budget) == set()
     for seed in (0, 1):
         methods.append(path, budget, {"preset": "darts", "seed": seed})
     assert methods.stored(path, budget) == {("darts", 0), ("darts", 1)}

@@ -7,7 +7,8 @@ import pathlib
 import subprocess
 import sys
 
-from dnas.jobs.fingerprint import plain
+from dnas import data
+from dnas.jobs.fingerprint import of_data, plain
 
 SOURCE = """
 def function(x, *, known={"relu", "tanh", "sin"}):
@@ -46,3 +47,9 @@ def test_a_digest_is_the_same_in_every_process():
         for seed in ("1", "2", "3")
     }
     assert len(texts) == 1
+
+
+def test_smaller_images_are_other_data():
+    digits = data.digits()
+    whole, small = of_data(digits), of_data(data.pooled(digits, 2))
+    assert {key for key in whole if whole[key] != small[key]} == {"image_shape"}

@@ -37,6 +37,11 @@ def test_true_is_not_one_and_one_is_not_one_point_zero():
     assert workdir.differences({"a": 1}, {"a": 1.0}) == ["a: 1 there, 1.0 here"]
 
 
+def test_settings_that_both_have_come_first():
+    lines = workdir.differences({"b": 1, "d": 4}, {"a": 1, "b": 2, "c": 3})
+    assert [line.split(":")[0] for line in lines] == ["b", "a", "c", "d"]
+
+
 def test_places_that_cannot_be_a_workdir_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file"):
