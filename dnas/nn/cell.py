@@ -104,8 +104,8 @@ class MixedCell(nnx.Module):
             for e, (target, output) in enumerate(zip(targets, outputs, strict=True)):
                 terms[target].extend(output)
                 if self.parts > 1:
-                    whole = weights[source].edges
-                    scaled = bypass if whole is None else bypass * whole[e].astype(bypass.dtype)
+                    weight = weights[source].bypass
+                    scaled = bypass if weight is None else bypass * weight[e].astype(bypass.dtype)
                     bypasses[target].append(scaled)
         last = self.inputs + self.nodes - 1
         nodes.append(self._node(terms[last], bypasses[last]))

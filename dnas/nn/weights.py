@@ -33,10 +33,13 @@ class EdgeWeights(NamedTuple):
         have it; or the edges' single paths.
       edges: what the whole edges are multiplied with, ``[..., edges]``; None for ones. The
         weights of operations contain it.
+      bypass: what goes around the operations of partial channels is multiplied with, likewise:
+        the edge's weight, or zero where no operation but 'none' has any. None for ones.
     """
 
     operations: dict[str, jax.Array] | Chosen
     edges: jax.Array | None = None
+    bypass: jax.Array | None = None
 
 
 def edges(inputs: int, nodes: int) -> tuple[tuple[int, int], ...]:
@@ -62,6 +65,7 @@ def by_source(
     *,
     edge_weights: Mapping[str, jax.Array] | None = None,
     single_path: bool = False,
+    partial: bool = False,
 ) -> list[EdgeWeights]:
     """Sorts the mixing weights of a cell by the nodes that its edges leave.
 
@@ -71,6 +75,7 @@ def by_source(
       nodes: number of further nodes.
       edge_weights: weights ``[...]`` by edge; edges left out have weight one.
       single_path: whether only the option of the largest weight counts, on each edge.
+      partial: whether some channels go around the operations.
 
     Returns:
       The weights for each node that edges leave.
@@ -87,8 +92,24 @@ def by_source(
         ]
         here = _edge_weights(names, edge_weights, blocks[0][1])
         sort = _choose if single_path else _by_operation
-        sorted_weights.append(EdgeWeights(sort(blocks, here), here))
+        bypass = _bypass(blocks, here) if partial else None
+        sorted_weights.append(EdgeWeights(sort(blocks, here), here, bypass))
     return sorted_weights
+
+
+def _bypass(blocks, edge_weights) -> jax.Array:
+    """An edge that is left out takes its bypass along; in a search all edges have operations."""
+    operated = [
+        [options.index(name) for name in options if name != "none"] for options, _ in blocks
+    ]
+    there = jnp.concatenate(
+        [
+            (block[..., jnp.array(some, jnp.int32)] != 0).any(-1)
+            for (_, block), some in zip(blocks, operated, strict=True)
+        ],
+        -1,
+    )
+    return there.astype(blocks[0][1].dtype) if edge_weights is None else there * edge_weights
 
 
 def _edge_weights(names, edge_weights, like) -> jax.Array | None:

@@ -33,7 +33,7 @@ def mixed(x, row):
 def test_partial_channels_and_edge_weights_by_hand():
     x = image()
     edge_weights = {"0->2": jnp.array(0.9), "1->2": jnp.array(0.1)}
-    own = weights.by_source([(ROWS, OPTIONS, TABLE)], 1, 2, edge_weights=edge_weights)
+    own = weights.by_source([(ROWS, OPTIONS, TABLE)], 1, 2, edge_weights=edge_weights, partial=True)
     found = cell(Mixing(partial=2, edge_normalization=True))([x], own)
 
     def edge(x, row):  # two groups of two channels: 0 1 and 2 3 become 0 2 1 3
@@ -43,6 +43,22 @@ def test_partial_channels_and_edge_weights_by_hand():
     first = edge(x, TABLE[0])  # the only edge to its node: not weighted
     second = 0.9 * edge(x, TABLE[1]) + 0.1 * edge(first, TABLE[2])
     chex.assert_trees_all_close(found, [first, second], atol=1e-6)
+
+
+@pytest.mark.parametrize("edge_weights", [{}, {"0->2": 0.9, "1->2": 0.1}])
+def test_an_edge_that_is_left_out_takes_its_bypass_along(edge_weights):
+    x, skip, none, out = image(), [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+    assert OPTIONS[0] == "none"
+    edge_weights = {name: jnp.array(weight) for name, weight in edge_weights.items()}
+    for gone in (none, out):
+        table = jnp.array([skip, gone, skip])
+        tables = [(ROWS, OPTIONS, table)]
+        own = weights.by_source(tables, 1, 2, edge_weights=edge_weights, partial=True)
+        first, second = cell(Mixing(partial=2))([x], own)
+        shuffled = x[..., jnp.array([0, 2, 1, 3])]
+        chex.assert_trees_all_close(first, shuffled, atol=1e-6)
+        again = first[..., jnp.array([0, 2, 1, 3])] * edge_weights.get("1->2", 1.0)
+        chex.assert_trees_all_close(second, again, atol=1e-6)
 
 
 @pytest.mark.parametrize("single_path", [False, True])
