@@ -147,7 +147,7 @@ def test_the_alignment_of_lambda_darts_grows_to_a_quarter():
 
 def test_finetuning_has_a_tenth_of_the_learning_rate():
     preset = presets.darts(weight_decay=0.0, momentum=0.0, clip_norm=0.0)
-    optimizer = preset.finetune_optimizer()
+    optimizer = preset.finetuning().weight_optimizer(1)
     state = optimizer.init(jnp.ones(1))
     for _ in range(3):
         updates, state = optimizer.update(jnp.ones(1), state, jnp.ones(1))

@@ -51,13 +51,13 @@ class Stopped(Exception):
     """The run was asked to stop (SIGTERM, Ctrl-C) and did so between two dispatches.
 
     Attributes:
-      step: number of steps that are done.
+      step: number of steps that are done, or of what else there is.
       path: the checkpoint from which the same run goes on; None where there is no directory.
     """
 
-    def __init__(self, signal_name: str, step: int, path: pathlib.Path | None):
+    def __init__(self, signal_name: str, step: int, path: pathlib.Path | None, what: str = "step"):
         self.step, self.path = step, path
-        text = f"stopped by {signal_name} after step {step}; "
+        text = f"stopped by {signal_name} after {what} {step}; "
         if path is None:
             super().__init__(text + "nothing is saved because the run has no workdir")
         else:
@@ -139,8 +139,8 @@ def run(
       parallel: replicates the state over devices; None leaves it as it is.
       on_epoch: called with the number of finished epochs, one replica of the state (valid
         during the call) and the epoch's mean metrics; returns further numbers for metrics.jsonl.
-      ended: asked after every epoch, and when a run resumes at the end of one, whether that was the
-        last; gets the history.
+      ended: asked after every epoch, the last included, and when a run resumes at the end of one,
+        whether that was the last; gets the history.
       chunk: steps a dispatch, `default_chunk()` by default. It changes no state, only the
         rounding of the mean metrics.
       save_seconds: a checkpoint is saved within an epoch when the last is older than this.
@@ -162,7 +162,7 @@ def run(
     bar = Progress(title, total, loop.step, epochs, show=progress)
     try:
         with Interrupts() as interrupts:
-            while loop.step < total and not loop.ended(ended):
+            while not loop.ended(ended) and loop.step < total:  # the rule is asked at the end, too
                 loop.run_epoch(advance, chunk or default_chunk(), bar, interrupts, save_seconds)
                 if loop.step % feed.steps_per_epoch == 0:
                     loop.end_epoch(on_epoch)

@@ -1,5 +1,6 @@
 """What a search found, and the files that say so."""
 
+import contextlib
 import dataclasses
 import pathlib
 import warnings
@@ -11,6 +12,8 @@ from dnas import discretize
 from dnas.benchmarks import NASBench201
 from dnas.data import Augment, Dataset
 from dnas.genotype import Genotype
+from dnas.jobs.interrupts import Interrupts
+from dnas.jobs.journal import Journal
 from dnas.jobs.shared import make_shared
 from dnas.jobs.stages import Searched
 from dnas.jobs.trajectory import bridged, tables
@@ -91,28 +94,36 @@ def conclude(
 def _select(
     searched: Searched, data: Dataset, augment: Augment, files: Workdir, progress: bool
 ) -> tuple[Genotype, list[dict[str, Any]] | None]:
-    """The architecture and how it was selected; taken from the directory if it is there already."""
+    """The architecture and how it was selected; taken from the directory if it is there already.
+
+    Raises:
+      dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; what was measured so far is kept.
+    """
     select = getattr(searched.preset, "selection", None)
     if select is None:
         return searched.space.discretize(searched.at_end("mix")), None
     stored = files.read_json("selection.json")
     if stored is not None:
         return Genotype.create(searched.space.name, stored["choices"]), stored["record"]
-    shared = make_shared(
-        searched.space,
-        data,
-        searched.method,
-        searched.state,
-        feed=searched.feed,
-        optimizer=searched.preset.finetune_optimizer(),
-        training=searched.preset.weight_optimizer,
-        augment=augment,
-        key=searched.key,
-        progress=progress,
-    )
-    genotype, record = select(shared)
-    choices = {part: genotype[part] for part in genotype.parts()}
-    files.write_json("selection.json", {"choices": choices, "record": record})
+    with Interrupts() as interrupts, contextlib.closing(Journal(files, interrupts)) as journal:
+        shared = make_shared(
+            searched.space,
+            data,
+            searched.method,
+            searched.state,
+            feed=searched.feed,
+            optimizer=searched.preset.finetuning().weight_optimizer(1),
+            training=searched.preset.weight_optimizer,
+            going_on=searched.going_on,
+            augment=augment,
+            key=searched.key,
+            journal=journal,
+            progress=progress,
+        )
+        genotype, record = select(shared)
+        choices = {part: genotype[part] for part in genotype.parts()}
+        files.write_json("selection.json", {"choices": choices, "record": record})
+        journal.check()
     return genotype, record
 
 

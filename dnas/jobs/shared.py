@@ -17,6 +17,7 @@ from dnas import data as datasets
 from dnas.bilevel import Search, SearchState, merge
 from dnas.data import Augment, Dataset, Feed, Split, evaluation_batches
 from dnas.jobs import initialize, loop
+from dnas.jobs.journal import Journal
 from dnas.jobs.progress import Progress
 from dnas.selection import Shared, masked
 from dnas.selection.shared import Tables
@@ -38,15 +39,18 @@ def make_shared(
     feed: Feed,
     optimizer: optax.GradientTransformation,
     training: Callable[[int], optax.GradientTransformation] | None = None,
+    going_on: Callable[[], Search] | None = None,
     augment: Augment | None = None,
     images: int = IMAGES,
     key: jax.Array,
+    journal: Journal,
     progress: bool = False,
 ) -> Shared:
     """Makes what selections need of a finished search. Nothing is compiled before it is used.
 
     Everything runs on one device. Batches are of the size that the search had, because the
-    supernet normalises by the statistics of a batch. Each of the functions compiles once.
+    supernet normalises by the statistics of a batch. Each of the functions compiles once, but for
+    `train`: once for each number of steps.
 
     Args:
       space: of the supernet, as the search was built with.
@@ -56,10 +60,13 @@ def make_shared(
       feed: of the halves of the train split, as the search had it.
       optimizer: of the weights, for fine-tuning; starts afresh each time.
       training: the same for trainings from scratch, given their steps; `optimizer` by default.
+      going_on: makes the search that `resume` goes on with, whose state is like that of `search`;
+        by default that is `search`, whose learning rate may have come to its end.
       augment: what is done to train images; nothing by default.
       images: of the architecture's half to validate on, rounded to whole batches; no more than
         there are, and no less than one batch.
       key: of the selection.
+      journal: answers what was measured before.
       progress: whether trainings show theirs.
     """
     checks.whole("images", images)
@@ -77,19 +84,20 @@ def make_shared(
         space=space,
         mix={name: np.asarray(table) for name, table in search.mix(state.alphas).items()},
         state=state,
-        accuracy=_accuracy(forward, normalise, batches, noise),
-        finetune=_finetune(forward, preprocess, optimizer, feed),
-        resume=_resume(search, feed),
+        accuracy=_accuracy(forward, normalise, batches, noise, journal),
+        finetune=_finetune(forward, preprocess, optimizer, feed, journal),
+        resume=_resume(going_on or (lambda: search), feed, journal),
         steps_per_epoch=feed.steps_per_epoch,
         key=key,
-        discrete=_accuracy(single, normalise, batches, noise),
+        discrete=_accuracy(single, normalise, batches, noise, journal),
         train=_train(
             search.init,
-            lambda steps: _finetune(
-                single, preprocess, training(steps) if training else optimizer, feed
+            lambda steps: _tuner(
+                single, preprocess, training(steps) if training else optimizer, feed, journal
             ),
-            _accuracy(single, normalise, every, noise),
+            _evaluator(single, normalise, every, noise),
             jax.random.fold_in(key, 0),
+            journal,
             progress,
         ),
         images=len(feed.parts[1]) // feed.batch_size * feed.batch_size,
@@ -129,23 +137,40 @@ def _accuracy(
     normalise: Callable[[jax.Array], jax.Array],
     batches: Callable[[], list[dict[str, jax.Array]]],
     key: jax.Array,
-) -> Callable[[SearchState, Tables], tuple[np.ndarray, np.ndarray]]:
-    """`Shared.accuracy`: a dispatch for each mix and batch, which the host does not wait for."""
+    journal: Journal,
+) -> Callable[[Any, Tables], tuple[np.ndarray, np.ndarray]]:
+    """`Shared.accuracy`."""
+    evaluate = _evaluator(forward, normalise, batches, key)
+
+    def accuracy(state: Any, mixes: Tables) -> tuple[np.ndarray, np.ndarray]:
+        kind = f"accuracy of {len(next(iter(mixes.values())))}"
+        return journal.measured(kind, lambda: evaluate(journal.loaded(state).params, mixes))
+
+    return accuracy
+
+
+def _evaluator(
+    forward: Forward,
+    normalise: Callable[[jax.Array], jax.Array],
+    batches: Callable[[], list[dict[str, jax.Array]]],
+    key: jax.Array,
+) -> Callable[[Any, Tables], tuple[np.ndarray, np.ndarray]]:
+    """Losses and accuracies of mixes: a dispatch for each and each batch, not waited for."""
 
     @jax.jit
     def evaluate(params, mix, batch):
         return _loss(forward, params, normalise(batch["image"]), batch["label"], mix, key)
 
-    def accuracy(state: SearchState, mixes: Tables) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate_all(params: Any, mixes: Tables) -> tuple[np.ndarray, np.ndarray]:
         count = len(next(iter(mixes.values())))
         found = []
         for i in range(count):
             mix = {name: jnp.asarray(tables[i], jnp.float32) for name, tables in mixes.items()}
-            found.append([evaluate(state.params, mix, batch) for batch in batches()])
+            found.append([evaluate(params, mix, batch) for batch in batches()])
         losses, accuracies = np.moveaxis(np.asarray(jax.device_get(found)), -1, 0).mean(-1)
         return losses, accuracies
 
-    return accuracy
+    return evaluate_all
 
 
 def _finetune(
@@ -153,8 +178,26 @@ def _finetune(
     preprocess: Callable[[jax.Array, jax.Array], jax.Array],
     optimizer: optax.GradientTransformation,
     feed: Feed,
-) -> Callable[[SearchState, Tables, int], SearchState]:
+    journal: Journal,
+) -> Callable[[Any, Tables, int], Any]:
     """`Shared.finetune`."""
+    tune = _tuner(forward, preprocess, optimizer, feed, journal)
+
+    def finetune(state: Any, mix: Tables, steps: int) -> Any:
+        kind = f"finetune for {steps}"
+        return journal.trained(kind, state, lambda state: (tune(state, mix, steps), {}))[0]
+
+    return finetune
+
+
+def _tuner(
+    forward: Forward,
+    preprocess: Callable[[jax.Array, jax.Array], jax.Array],
+    optimizer: optax.GradientTransformation,
+    feed: Feed,
+    journal: Journal,
+) -> Callable[[SearchState, Tables, int], SearchState]:
+    """Trains the weights of a state at a mix."""
 
     def step(carry, batch, _):
         params, opt_state, mix, number, key = carry
@@ -170,42 +213,50 @@ def _finetune(
 
     advance = parallel.make("none").advance(step)
 
-    def finetune(state: SearchState, mix: Tables, steps: int) -> SearchState:
+    def tune(state: SearchState, mix: Tables, steps: int) -> SearchState:
         params = jax.tree.map(jnp.copy, state.params)  # what `advance` gets is donated
         mix = {name: jnp.array(table, jnp.float32) for name, table in mix.items()}
         carry = (params, optimizer.init(params), mix, jnp.copy(state.step), jnp.copy(state.key))
-        carry = _run(advance, carry, feed, int(state.step), steps)
+        carry = _run(advance, carry, feed, int(state.step), steps, journal)
         return state._replace(params=carry[0], step=carry[3])
 
-    return finetune
+    return tune
 
 
 def _train(
     init: Callable[[jax.Array], SearchState],
-    finetune: Callable[[int], Callable[[SearchState, Tables, int], SearchState]],
-    accuracy: Callable[[SearchState, Tables], tuple[np.ndarray, np.ndarray]],
+    tuner: Callable[[int], Callable[[SearchState, Tables, int], SearchState]],
+    evaluate: Callable[[Any, Tables], tuple[np.ndarray, np.ndarray]],
     key: jax.Array,
+    journal: Journal,
     progress: bool,
 ) -> Callable[[int, Tables], tuple[np.ndarray, np.ndarray]]:
     """`Shared.train`: all architectures begin with the same weights and see the same images."""
     first = functools.cache(lambda: initialize.compiled(init)(key))
-    tuners: dict[int, Callable[[SearchState, Tables, int], SearchState]] = {}
+    tuner = functools.cache(tuner)
+    compiled = set()
 
     def train(steps: int, mixes: Tables) -> tuple[np.ndarray, np.ndarray]:
         found, count = [], len(next(iter(mixes.values())))
         bar = Progress("short trainings", count * steps, 0, count, show=progress)
-        with contextlib.closing(bar):
-            if steps not in tuners:
+
+        def one(i: int) -> tuple[np.ndarray, np.ndarray]:
+            if steps not in compiled:
                 bar.compiling()
-                tuners[steps] = finetune(steps)
+            mix = {name: tables[i] for name, tables in mixes.items()}
+            trained = tuner(steps)(first(), mix, steps)
+            mine = {name: tables[i : i + 1] for name, tables in mixes.items()}
+            scores = evaluate(trained.params, mine)
+            if steps not in compiled:
+                bar.compiled()
+                compiled.add(steps)
+            return scores
+
+        with contextlib.closing(bar):
             for i in range(count):
-                mix = {name: tables[i] for name, tables in mixes.items()}
-                trained = tuners[steps](first(), mix, steps)
-                mine = {name: tables[i : i + 1] for name, tables in mixes.items()}
-                found.append(accuracy(trained, mine))
+                kind = f"training for {steps}"
+                found.append(journal.measured(kind, functools.partial(one, i)))
                 bar.update(i + 1, (i + 1) * steps, {"valid_accuracy": found[-1][1][0]})
-                if not i:
-                    bar.compiled()
         losses, accuracies = np.concatenate(found, -1)
         return losses, accuracies
 
@@ -213,8 +264,8 @@ def _train(
 
 
 def _resume(
-    search: Search, feed: Feed
-) -> Callable[[SearchState, Tables, int], tuple[SearchState, Tables]]:
+    make: Callable[[], Search], feed: Feed, journal: Journal
+) -> Callable[[Any, Tables, int], tuple[Any, Tables]]:
     """`Shared.resume`: steps of the search, between which the rows that are decided are put back.
 
     Their logits are so far apart that every relaxation but the uniform one takes the option that
@@ -228,17 +279,26 @@ def _resume(
 
         return {name: table(alphas[name], masks[name]) for name in alphas}
 
-    def step(carry, *batches):
-        state, masks = carry
-        state, _ = search.step(state._replace(alphas=clamp(state.alphas, masks)), *batches)
-        return (state, masks), {}
+    @functools.cache
+    def made():
+        search = make()
 
-    advance = parallel.make("none").advance(step)
+        def step(carry, *batches):
+            state, masks = carry
+            state, _ = search.step(state._replace(alphas=clamp(state.alphas, masks)), *batches)
+            return (state, masks), {}
 
-    def resume(state: SearchState, masks: Tables, steps: int) -> tuple[SearchState, Tables]:
+        return search, parallel.make("none").advance(step)
+
+    def go_on(state: SearchState, masks: Tables, steps: int) -> tuple[SearchState, Tables]:
+        search, advance = made()
         carry = jax.tree.map(jnp.copy, (state, _arrays(masks)))
-        state, _ = _run(advance, carry, feed, int(state.step), steps)
+        state, _ = _run(advance, carry, feed, int(state.step), steps, journal)
         return state, masked(search.mix(clamp(state.alphas, _arrays(masks))), masks)
+
+    def resume(state: Any, masks: Tables, steps: int) -> tuple[Any, Tables]:
+        kind = f"search for {steps}"
+        return journal.trained(kind, state, lambda state: go_on(state, masks, steps))
 
     return resume
 
@@ -247,8 +307,12 @@ def _arrays(tables: Tables) -> Mix:
     return {name: jnp.asarray(table, jnp.float32) for name, table in tables.items()}
 
 
-def _run(advance: parallel.Advance, carry: Any, feed: Feed, start: int, steps: int) -> Any:
+def _run(
+    advance: parallel.Advance, carry: Any, feed: Feed, start: int, steps: int, journal: Journal
+) -> Any:
     """Some steps, on the images that come after those of step `start`."""
-    for batches, count in feed.chunks(start, start + steps, loop.default_chunk()):
-        carry, _ = advance(carry, batches, count)
+    with contextlib.closing(feed.chunks(start, start + steps, loop.default_chunk())) as chunks:
+        for batches, count in chunks:
+            carry, _ = advance(carry, batches, count)
+            journal.check()
     return carry

@@ -1,7 +1,7 @@
 """The stages of a search, most often one: training loops, one after the other."""
 
 import dataclasses
-import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -71,6 +71,7 @@ class Searched:
       history: one dictionary for each epoch.
       trajectory: alphas and mixing weights; the first entry is the initialisation.
       key: for a selection.
+      going_on: makes a search that goes on from `state` with the learning rate of selections.
     """
 
     space: SearchSpace
@@ -82,6 +83,7 @@ class Searched:
     history: History
     trajectory: dict[str, np.ndarray]
     key: jax.Array
+    going_on: Callable[[], Any]
 
     def at_end(self, part: str) -> dict[str, np.ndarray]:
         """The tables, ``'alphas'`` or ``'mix'``, that are the result."""
@@ -154,17 +156,20 @@ def _run_stage(
     halves = datasets.halve(setting.data.train, setting.seed)
     feed = datasets.make_feed(halves, setting.batch_size, feed_key)
     data, devices = setting.data, setting.devices
-    build = functools.partial(
-        preset.build,
-        space,
-        setting.task,
-        steps_per_epoch=feed.steps_per_epoch,
-        epochs=epochs if span is None else span.epochs,
-        preprocess=datasets.preprocess(setting.augment, data.mean, data.std),
-        **({} if span is None else {"span": span}),
-    )
-    method = build(axis_name=devices.axis_name)
-    alone = method if devices.axis_name is None else build(axis_name=None)
+
+    def build(preset: Any, axis_name: str | None = None) -> Any:
+        return preset.build(
+            space,
+            setting.task,
+            steps_per_epoch=feed.steps_per_epoch,
+            epochs=epochs if span is None else span.epochs,
+            preprocess=datasets.preprocess(setting.augment, data.mean, data.std),
+            axis_name=axis_name,
+            **({} if span is None else {"span": span}),
+        )
+
+    method = build(preset, devices.axis_name)
+    alone = method if devices.axis_name is None else build(preset)
     state = initialize.compiled(method.init)(init_key)
     if before is not None:
         state = _carried(before, space, state, span.first * feed.steps_per_epoch)
@@ -202,6 +207,7 @@ def _run_stage(
         history=outcome.history,
         trajectory=recorder.trajectory,
         key=select_key,
+        going_on=lambda: build(preset.finetuning()),
     )
 
 

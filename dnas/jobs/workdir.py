@@ -16,7 +16,7 @@ import json
 import os
 import pathlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -89,13 +89,18 @@ class Workdir:
         Args:
           line: numbers by name, `epoch` and `step` among them.
         """
+        if self.path is not None:
+            self.append_line("metrics.jsonl", line)
+            self._write_events(line)
+
+    def append_line(self, name: str, line: Mapping[str, Any]) -> None:
+        """Adds a line of JSON to a file."""
         if self.path is None:
             return
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        with open(self.path / name, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        self._write_events(line)
 
-    def write_lines(self, name: str, lines: Iterable[Mapping[str, float]]) -> None:
+    def write_lines(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """Writes a file with a line of JSON for each dictionary, replacing it in one piece."""
         self.write_text(name, "".join(json.dumps(line) + "\n" for line in lines))
 
@@ -107,18 +112,29 @@ class Workdir:
         Args:
           epochs: number of epochs that are finished.
         """
-        data = self._read("metrics.jsonl")
+        return self.read_lines("metrics.jsonl", lambda line: line["epoch"] <= epochs)
+
+    def read_lines(
+        self, name: str, keep: Callable[[dict[str, Any]], bool] = lambda line: True
+    ) -> list[dict[str, Any]]:
+        """The lines of JSON that a file holds; others, and damaged ones, are removed from it.
+
+        Args:
+          name: of the file, which may not exist.
+          keep: which lines are wanted.
+        """
+        data = self._read(name)
         if data is None:
             return []
         lines = []
-        for text in data.decode().splitlines():
+        for text in data.decode(errors="replace").splitlines():
             try:
                 line = json.loads(text)
             except json.JSONDecodeError:
                 break  # the process was killed while it wrote its last line
-            if line["epoch"] <= epochs:
+            if keep(line):
                 lines.append(line)
-        self.write_lines("metrics.jsonl", lines)
+        self.write_lines(name, lines)
         return lines
 
     def subdirectory(

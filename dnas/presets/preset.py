@@ -125,11 +125,10 @@ class Preset:
             clip_norm=self.clip_norm,
         )
 
-    def finetune_optimizer(self) -> optax.GradientTransformation:
+    def finetuning(self) -> "Preset":
         """For selections: a tenth of the learning rate, all along (Wang et al., 2021)."""
         rate = self.learning_rate / 10
-        tuned = dataclasses.replace(self, learning_rate=rate, final_learning_rate=rate)
-        return tuned.weight_optimizer(1)
+        return dataclasses.replace(self, learning_rate=rate, final_learning_rate=rate)
 
     def alpha_optimizer(self) -> optax.GradientTransformation:
         """Adam with weight decay in the gradient, as PyTorch has it."""

@@ -87,6 +87,7 @@ class Part(NamedTuple):
             self.nodes,
             edge_weights=self._edge_weights(mine, mixing),
             single_path=mixing.single_path,
+            partial=mixing.partial > 1,
         )
         return sorted_weights, layered
 

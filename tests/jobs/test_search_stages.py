@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 from dnas import data as datasets
-from dnas import discretize, presets
+from dnas import discretize, presets, selection
 from dnas.genotype import Genotype
 from dnas.jobs import loop, stages, workdir
 from dnas.jobs.search import search
@@ -133,6 +133,15 @@ def test_a_rule_ends_the_search_and_names_its_result(tmp_path, monkeypatch):
         workdir.WorkdirError, match=r"alphas\.npz lacks epoch 1, which the stopping"
     ):
         run(preset, tmp_path / "resumed")
+
+
+def test_a_rule_is_asked_after_the_last_epoch_too(tmp_path):
+    asked = Asked()
+    preset = presets.darts(stopping=asked, alpha_learning_rate=0.5)
+    result = run(preset, tmp_path, epochs=4)
+    assert len(asked.records) == 4 and result.epoch == 2 and len(result.history) == 4
+    assert run(preset, tmp_path, epochs=4).genotype == result.genotype
+    np.testing.assert_array_equal(result.alphas["only"], result.trajectory["alphas/only"][2])
 
 
 def test_the_eigenvalue_is_that_of_the_next_steps_batches():
@@ -268,3 +277,57 @@ def test_what_does_not_fit_is_refused_before_a_directory_is_made(tmp_path):
     with pytest.raises(ValueError, match=r"'activation' has no attribute `mixing`"):
         run(presets.pc_darts(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+TRIANGLE = NASBench201(
+    channels=2, cells=1, stages=1, nodes=3, operations=("skip_connect", "avg_pool_3x3", "none")
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "select",
+    [
+        selection.perturbation(0.7),
+        selection.progressive(0.7),
+        selection.short_trainings(epochs=0.3),
+    ],
+    ids=["perturbation", "progressive", "short_trainings"],
+)
+def test_a_selection_goes_on_where_it_was_stopped(select, tmp_path, monkeypatch):
+    preset = presets.darts(selection=select, alpha_learning_rate=0.1)
+    whole = run(preset, tmp_path / "whole", TRIANGLE, epochs=1)
+    lines = (tmp_path / "whole" / "selection.jsonl").read_text().splitlines()
+    stop, written = len(lines) - 1, []
+    original = workdir.Workdir.append_line
+
+    def append(self, name, line):
+        original(self, name, line)
+        if name == "selection.jsonl":
+            written.append(line)
+            if len(written) == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(workdir.Workdir, "append_line", append)
+    with pytest.raises(loop.Stopped, match=f"SIGTERM after measurement {stop}"):
+        run(preset, tmp_path / "resumed", TRIANGLE, epochs=1)
+    assert not (tmp_path / "resumed" / "selection.json").exists()
+    resumed = run(preset, tmp_path / "resumed", TRIANGLE, epochs=1)
+    assert len(written) == len(lines)  # each was measured once
+    assert resumed.selection == whole.selection
+    same(whole, resumed, (tmp_path / "whole", tmp_path / "resumed"))
+
+
+def test_a_selection_that_searches_on_still_trains_weights():
+    def select(shared):
+        masks = {"only": np.ones((1, 3))}
+        state, mix = shared.resume(shared.state, masks, 4)
+        for old, new in zip(
+            *map(jax.tree.leaves, (shared.state.params, state.params)), strict=True
+        ):
+            assert jnp.abs(old - new).max() > 1e-4
+        assert (mix["only"] != shared.mix["only"]).all()
+        return Selected(Activation().discretize(mix), [])
+
+    # The cosine ends at zero; behind it the rate is a tenth of the first.
+    run(presets.darts(selection=select, final_learning_rate=0.0), epochs=1)

@@ -8,7 +8,10 @@ import pytest
 from flax import nnx
 
 from dnas import bilevel, data, presets, selection, spaces
+from dnas.jobs.interrupts import Interrupts
+from dnas.jobs.journal import Journal
 from dnas.jobs.shared import make_shared
+from dnas.jobs.workdir import Workdir
 from dnas.space import Task
 from dnas.spaces import nas_bench_201
 
@@ -51,6 +54,7 @@ class Trained:
             optimizer=optimizer,
             images=images,
             key=jax.random.key(seed),
+            journal=Journal(Workdir(None), Interrupts()),
         )
 
     def by_hand(self, params, mix, rows, part):
