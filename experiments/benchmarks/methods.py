@@ -15,6 +15,7 @@ scored by the table; s1 to s4, the subsets of RobustDARTS, scored by a training 
 the presets there are the controls random and largest (the most parameters), without a search.
 """
 
+import dataclasses
 import fcntl
 import itertools
 import json
@@ -39,7 +40,7 @@ def run(name: str, method: str, seed: int, data_dir: str | None, table: Any) -> 
     """One search, or one control, and what its architecture is worth."""
     from dnas.data import Augment
     from dnas.jobs.search import search
-    from experiments.benchmarks.methods_settings import CONTROLS, SETTINGS
+    from experiments.benchmarks.methods_settings import CONTROLS, SETTINGS, digest
 
     setting, began = SETTINGS[name], time.monotonic()
     details: dict[str, Any] = {}
@@ -47,20 +48,23 @@ def run(name: str, method: str, seed: int, data_dir: str | None, table: Any) -> 
         genotype = setting.control(method, seed)
     else:
         preset = setting.preset(method)
+        clock = _Clock()
         result = search(
             setting.space,
             setting.data(data_dir, seed),
-            preset,
+            dataclasses.replace(preset, selection=clock.times(preset.selection)),
             seed=seed,
             augment=Augment(crop_padding=4 // setting.pool, flip=True),
             progress=False,
         )
         genotype = result.genotype
         details = {
+            "preset_digest": digest(preset),
+            "selection_seconds": round(clock.seconds, 1),
             "alpha_learning_rate": preset.alpha_learning_rate,
             "epoch": result.epoch,
             "valid_accuracy": round(100 * result.history[-1]["valid_accuracy"], 2),
-            "idle_by_epoch": setting.idle_by_epoch(result.trajectory),
+            "idle_by_epoch": setting.idle_by_epoch(preset, result.trajectory),
         }
     seconds = time.monotonic() - began
     return {
@@ -73,21 +77,39 @@ def run(name: str, method: str, seed: int, data_dir: str | None, table: Any) -> 
     }
 
 
-def stored(path: pathlib.Path, budget: dict[str, Any]) -> set[tuple[str, int]]:
-    """Presets and seeds whose results are there.
+class _Clock:
+    """Times selections: they come on top of the budget."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def times(self, selection: Any) -> Any:
+        """The same selection, timed; None stays None."""
+
+        def timed(shared: Any) -> Any:
+            began = time.monotonic()
+            selected = selection(shared)
+            self.seconds += time.monotonic() - began
+            return selected
+
+        return None if selection is None else timed
+
+
+def stored(path: pathlib.Path, budget: dict[str, Any]) -> dict[tuple[str, int], str | None]:
+    """Presets and seeds whose results are there, with the digest of the preset.
 
     Raises:
       ValueError: these are results of another budget.
     """
     lines = path.read_text().splitlines() if path.exists() else []
     if not lines:  # another process may be about to write the first
-        return set()
+        return {}
     first, *results = map(json.loads, lines)
     found = first["budget"]
     if found != budget:
         differ = sorted(key for key in found | budget if found.get(key) != budget.get(key))
         raise ValueError(f"{path} holds results of another budget ({differ}): choose another --out")
-    return {(result["preset"], result["seed"]) for result in results}
+    return {(r["preset"], r["seed"]): r.get("preset_digest") for r in results}
 
 
 def append(path: pathlib.Path, budget: dict[str, Any], result: dict[str, Any]) -> None:
@@ -108,9 +130,8 @@ def main(argv: list[str]) -> None:
 
     from dnas.benchmarks import NASBench201
     from dnas.jobs.loop import Stopped
-    from dnas.presets import PRESETS
     from experiments.benchmarks import methods_report
-    from experiments.benchmarks.methods_settings import CONTROLS, SETTINGS
+    from experiments.benchmarks.methods_settings import CONTROLS, METHODS, SETTINGS, digest
 
     out = pathlib.Path(_OUT.value)
     table = NASBench201(_TABLE.value) if _TABLE.value else None
@@ -118,13 +139,15 @@ def main(argv: list[str]) -> None:
         methods_report.write(out, pathlib.Path(_REPORT.value), table)
         return
     settings = _chosen("settings", _SETTINGS.value, tuple(SETTINGS))
-    methods = _chosen("presets", _PRESETS.value, (*CONTROLS, *PRESETS))
+    methods = _chosen("presets", _PRESETS.value, (*CONTROLS, *METHODS))
     if any(SETTINGS[name].recipe is None for name in settings) and table is None:
         raise app.UsageError("the setting nb201 needs --table")
     failed = 0
     for seed, name, method in itertools.product(map(int, _SEEDS.value), settings, methods):
-        path, budget = out / f"{name}.jsonl", SETTINGS[name].describe()
-        if (method, seed) in stored(path, budget):
+        setting = SETTINGS[name]
+        path, budget = out / f"{name}.jsonl", setting.describe()
+        settings_of = None if method in CONTROLS else digest(setting.preset(method))
+        if stored(path, budget).get((method, seed), "") == settings_of:
             continue
         print(f"{name} {method} {seed}", end=" ", flush=True)
         try:

@@ -39,9 +39,10 @@ def read(folder: pathlib.Path) -> dict[str, Results]:
     found: dict[str, Results] = {}
     for name in SETTINGS:
         path = folder / f"{name}.jsonl"
-        for line in path.read_text().splitlines()[1:] if path.exists() else ():
-            result = json.loads(line)
-            found.setdefault(name, {}).setdefault(result["preset"], []).append(result)
+        lines = path.read_text().splitlines()[1:] if path.exists() else ()
+        results = {(r["preset"], r["seed"]): r for r in map(json.loads, lines)}  # the last ones
+        for (method, _), result in sorted(results.items()):
+            found.setdefault(name, {}).setdefault(method, []).append(result)
     return found
 
 

@@ -1,12 +1,15 @@
 """The settings in which methods are compared: spaces, data and budgets."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from dnas import costs, selection
+from dnas import costs, hypergrad, regularize, selection
 from dnas import data as datasets
 from dnas.benchmarks import NASBench201
 from dnas.genotype import Genotype
@@ -14,6 +17,7 @@ from dnas.jobs import fingerprint
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.train import train
 from dnas.presets import PRESETS, Preset
+from dnas.presets.published import dnas, random_weight_sharing
 from dnas.space import SearchSpace, Task
 from dnas.spaces import DARTS
 from dnas.spaces import NASBench201 as NASBench201Space
@@ -21,6 +25,40 @@ from dnas.spaces import NASBench201 as NASBench201Space
 DATA, CLASSES = "cifar10", 10
 CONTROLS = ("random", "largest")  # architectures without a search
 IDLE = ("skip_connect", "noise")  # what degenerate cells of RobustDARTS' subsets are made of
+
+
+def corrected(regularizers: Callable | None, **changes: Any) -> Preset:
+    """A control: the short trainings of `dnas`, without its search.
+
+    An epoch trains weights, which the short trainings do not use, and alphas at the regularizers
+    alone.
+    """
+    parts = {
+        "epochs": 1,
+        "warmup": 0.0,
+        "hypergradient": hypergrad.frozen(),
+        "regularizers": regularizers,
+        "alpha_weight_decay": 0.0,
+    }
+    return dnas(**{**changes, **parts})
+
+
+def _costliest(steps: int, space: SearchSpace) -> tuple[regularize.Regularizer]:
+    del steps
+    return (regularize.expected_cost(costs.parameters(space, Task((32, 32, 3), CLASSES)), -1.0),)
+
+
+def four_times_as_long(epochs: int = 50, **changes: Any) -> Preset:
+    """A control: random search with weight sharing, with the time that `dnas` takes."""
+    return random_weight_sharing(epochs=4 * epochs, **changes)
+
+
+METHODS: Mapping[str, Callable[..., Preset]] = {
+    **PRESETS,
+    "random_corrected": functools.partial(corrected, None),
+    "largest_corrected": functools.partial(corrected, _costliest),
+    "random_weight_sharing_4x": four_times_as_long,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +106,7 @@ class Setting:
 
     def preset(self, name: str) -> Preset:
         """A preset at this budget."""
-        published = PRESETS[name]()
+        published = METHODS[name]()
         share = self.batch_size / published.batch_size
         changes = {
             "epochs": self.epochs,
@@ -77,7 +115,7 @@ class Setting:
             "final_learning_rate": published.final_learning_rate * share,
             "alpha_learning_rate": published.alpha_learning_rate * self.alpha_factor,
         }
-        return PRESETS[name](**{**changes, **self.changes.get(name, {})})
+        return METHODS[name](**{**changes, **self.changes.get(name, {})})
 
     def data(self, data_dir: str, seed: int) -> datasets.Dataset:
         """CIFAR-10 in small: the train images depend on the seed, the test images do not."""
@@ -92,17 +130,20 @@ class Setting:
             return self.space.sample(np.random.default_rng(seed))
         return self.space.discretize(costs.parameters(self.space, self.task))
 
-    def idle_by_epoch(self, trajectory: Mapping[str, np.ndarray]) -> list[float] | None:
+    def idle_by_epoch(
+        self, preset: Preset, trajectory: Mapping[str, np.ndarray]
+    ) -> list[float] | None:
         """The share of all edges that skip or are noise, were the search to end there.
 
         None where the mixing weights are not those of the whole space, as in searches by stages.
         """
-        tables = {name: trajectory.get(f"mix/{name}") for name in self.space.decisions}
+        space = preset.modify(self.space)
+        tables = {name: trajectory.get(f"mix/{name}") for name in space.decisions}
         if any(table is None for table in tables.values()):
             return None
         shares = []
         for epoch in range(len(next(iter(tables.values())))):
-            genotype = self.space.discretize({name: t[epoch] for name, t in tables.items()})
+            genotype = space.discretize({name: t[epoch] for name, t in tables.items()})
             idle = [o in IDLE for part in genotype.parts() for o in genotype[part].values()]
             shares.append(round(sum(idle) / len(idle), 3))
         return shares
@@ -137,12 +178,24 @@ def idle_shares(genotype: Genotype) -> dict[str, float]:
     return {f"idle/{p}": sum(o in IDLE for o in ops) / len(ops) for p, ops in parts.items()}
 
 
+def digest(preset: Preset) -> str:
+    """Tells a preset's settings from others; the code of its functions is left out."""
+
+    def numbers(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: numbers(item) for name, item in value.items() if name != "code"}
+        return [numbers(item) for item in value] if isinstance(value, list) else value
+
+    text = json.dumps(numbers(fingerprint.plain(preset)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def _subset(name: str) -> Setting:
-    epochs = 8
+    epochs, cells, pool = 16, 3, 4
     return Setting(
-        space=DARTS.subset(name, channels=8, cells=4, stem_multiplier=2),
+        space=DARTS.subset(name, channels=8, cells=cells, stem_multiplier=2),
         images=4096,
-        pool=2,
+        pool=pool,
         epochs=epochs,
         recipe=Recipe(
             epochs=12,
@@ -150,10 +203,10 @@ def _subset(name: str) -> Setting:
             learning_rate=0.05,
             weight_decay=3e-4,
             clip_norm=5.0,
-            crop_padding=2,
+            crop_padding=4 // pool,
             flip=True,
         ),
-        network={"channels": 8, "cells": 4},
+        network={"channels": 8, "cells": cells},
         test_images=2000,
         changes=_changes(epochs),
     )
