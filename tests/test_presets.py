@@ -7,11 +7,13 @@ import optax
 import pytest
 
 from dnas import presets, spaces
+from dnas.genotype import Genotype
 from dnas.hypergrad import Problem
 from dnas.presets import preset as preset_module
 from dnas.presets.stages import Span, Stage, keep_strongest, spans
 from dnas.selection import Shared
 from dnas.space import Mixing, Task
+from dnas.stopping import Record
 
 TASK = Task((8, 8, 1), 4)
 CELL = spaces.NASBench201(channels=4, cells=1, stages=2, nodes=3)
@@ -22,6 +24,8 @@ DARTS = spaces.DARTS(
     stem_multiplier=1,
     operations=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"),
 )
+
+S1 = spaces.DARTS.subset("s1", channels=8, cells=3, stem_multiplier=1)  # a table an edge
 
 
 def plain(key, images):
@@ -41,9 +45,13 @@ def build(preset, space, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", presets.PRESETS)
-def test_every_preset_has_a_step_on_cells_of_operations(name):
-    search = build(presets.PRESETS[name](), CELL)
+@pytest.mark.parametrize(
+    ("name", "space"),
+    [(name, DARTS) for name in presets.PRESETS]
+    + [(name, S1) for name in ("pc_darts", "oles")],
+)
+def test_every_preset_has_a_step_on_normal_and_reduction_cells(name, space):
+    search = build(presets.PRESETS[name](), space)
     state = jax.eval_shape(search.init, jax.random.key(0))
     new, metrics = jax.eval_shape(search.step, state, batch(), batch())
     again, _ = jax.eval_shape(search.step, new, batch(), batch())
@@ -51,15 +59,6 @@ def test_every_preset_has_a_step_on_cells_of_operations(name):
     assert shapes[0] == shapes[1] == shapes[2]
     assert {m.shape for m in metrics.values()} == {()}
     assert {m.dtype for m in metrics.values()} == {jnp.dtype("float32")}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["pc_darts", "darts_minus", "oles"])
-def test_presets_have_a_step_on_the_darts_space(name):
-    search = build(presets.PRESETS[name](), DARTS)
-    state = jax.eval_shape(search.init, jax.random.key(0))
-    new, _ = jax.eval_shape(search.step, state, batch(), batch())
-    assert jax.tree.structure(new) == jax.tree.structure(state)
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -100,6 +99,67 @@ def test_published_numbers():
     assert fair.alpha_scale == 0 and presets.gdas().weight_decay == 5e-4
     assert presets.r_darts().stopping(CELL).eigenvalue
     assert presets.darts_pt().learning_rate == 0.025
+
+
+def test_published_numbers_of_schedules_rules_and_selections():
+    """What sets a preset apart, read off by what it does."""
+    base = presets.darts()
+    numbers = {
+        "gdas": (250, 64, 0.025, 3e-4),
+        "p_darts": (75, 96, 0.025, 6e-4),
+        "drnas": (100, 64, 0.025, 3e-4),
+        "beta_darts": (100, 64, 0.025, 3e-4),
+        "lambda_darts": (100, 64, 0.025, 1e-4),
+        "r_darts": (50, 64, 0.025, 3e-4),
+        "dnas": (50, 64, 0.025, 3e-3),
+        "random_weight_sharing": (50, 64, 0.025, 3e-4),
+        "darts": (50, 64, 0.025, 3e-4),
+    }
+    for name, expected in numbers.items():
+        p = presets.PRESETS[name]()
+        assert (p.epochs, p.batch_size, p.learning_rate, p.alpha_learning_rate) == expected, name
+    warm = {"p_darts": 0.4, "drnas": 0.2, "dnas": 0.2, "pc_darts": 0.3}
+    assert {n: f().warmup for n, f in presets.PRESETS.items() if f().warmup} == warm
+    assert (presets.r_darts().weight_decay, base.weight_decay) == (27e-4, 3e-4)
+    assert presets.fair_darts().alpha_betas == (0.9, 0.999) and base.alpha_betas == (0.5, 0.999)
+    assert presets.random_weight_sharing().alpha_weight_decay == 0
+
+    # Second order moves alphas by what the first does not see: the loss of alphas' half has none.
+    problem = Problem(
+        lambda w, a: w["w"] * a["a"], lambda w, a: (w["w"], None), optax.sgd(0.5), lambda t: t, 0
+    )
+    w, a = {"w": jnp.ones(())}, {"a": jnp.ones(())}
+    for preset, slope in ((base, 0.0), (presets.darts_second_order(), -0.5)):
+        gradient, _ = preset.hypergradient(problem, w, optax.sgd(0.5).init(w), a)
+        assert float(gradient["a"]) == slope
+
+    (decay,) = presets.dnas().regularizers(101, CELL)
+    alphas = {"cell": jnp.asarray([[0.0, 2.0]])}
+    found = [float(decay(alphas, alphas, step)[0]) for step in (0, 50, 100)]
+    np.testing.assert_allclose(found, np.array([0, 2.5, 5]) * np.log(1 + np.exp(2)), rtol=1e-5)
+
+    # Seven steps of ascent, to the end of the radius.
+    mix, steps = {"cell": jnp.full((3, 2), 0.5)}, []
+
+    def loss(mix):
+        steps.append(1)
+        return (mix["cell"] ** 2 * jnp.array([1.0, -1.0])).sum()
+
+    with jax.disable_jit():
+        for step, radius in ((0, 0.03), (10, 0.3)):
+            steps.clear()
+            worst = presets.sdarts_adv().perturbation(11)(
+                jax.random.key(0), loss, mix, step, lambda tree: tree
+            )
+            np.testing.assert_allclose(worst["cell"][:, 0], 0.5 + radius, atol=1e-6)
+            assert len(steps) == 7 + 2  # and the losses before and after
+
+    rows = spaces.NASBench201().decisions["cell"].rows
+    rule = presets.darts_plus().stopping(spaces.NASBench201()).rule
+    for skips, epoch in ((1, None), (2, 1)):
+        kinds = ["skip_connect"] * skips + ["none"] * (6 - skips)
+        genotype = Genotype.create("nas_bench_201", {"cell": dict(zip(rows, kinds, strict=True))})
+        assert rule([Record(genotype)]) == epoch
 
 
 def test_the_temperature_of_snas_falls_linearly():
