@@ -133,12 +133,17 @@ def bilevel(
 
     Raises:
       ValueError: the supernet holds state beside its weights, or computes single paths where the
-        relaxation mixes; or `alpha_interval` is not a whole number from 1.
+        relaxation mixes or a perturbation does; or `alpha_interval` is not a whole number from 1.
     """
     checks.whole("alpha_interval", alpha_interval)
     graph = _graph(space, task)
     if getattr(getattr(space, "mixing", None), "single_path", False):
         _check_one_hot(space, relaxation)
+        if perturbation is not None:
+            raise ValueError(
+                "perturbation: this supernet computes single paths, but a perturbed mix has several"
+                " options in a row; leave it out, or take mixing without single_path"
+            )
 
     def mean(tree):
         return tree if axis_name is None else lax.pmean(tree, axis_name)

@@ -77,8 +77,9 @@ def first_order() -> Hypergradient:
 def joint() -> Hypergradient:
     """The gradient of the training loss: alphas are trained as weights are, on their batch.
 
-    The single-level optimisation that Liu et al. (2019, section 3) compare with. The validation
-    loss is only computed for its auxiliary.
+    The single-level optimisation that Liu et al. (2019, section 3) compare with. Alphas move first
+    and the weights at the new ones, as everywhere in this library; published programs take both
+    gradients at the old. The validation loss is only computed for its auxiliary.
     """
 
     def estimate(problem, params, opt_state, alphas):

@@ -12,7 +12,7 @@ import optax
 import pytest
 from flax import nnx
 
-from dnas import bilevel, hypergrad, parallel, relax, spaces
+from dnas import bilevel, hypergrad, parallel, perturb, relax, spaces
 from dnas.freeze import Freeze
 from dnas.space import Decision, Mixing, Task
 
@@ -314,4 +314,7 @@ def test_single_paths_want_one_hot_samples():
     )
     with pytest.raises(ValueError, match=r"single paths, but the relaxation mixes .* 'cell'"):
         make(space)
-    make(space, relaxation=relax.gumbel_softmax(hard=True))
+    hard = relax.gumbel_softmax(hard=True)
+    make(space, relaxation=hard)
+    with pytest.raises(ValueError, match="perturbation: this supernet computes single paths"):
+        make(space, relaxation=hard, perturbation=perturb.random_smoothing(0.1))

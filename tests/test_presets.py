@@ -47,8 +47,7 @@ def build(preset, space, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "space"),
-    [(name, DARTS) for name in presets.PRESETS]
-    + [(name, S1) for name in ("pc_darts", "oles")],
+    [(name, DARTS) for name in presets.PRESETS] + [(name, S1) for name in ("pc_darts", "oles")],
 )
 def test_every_preset_has_a_step_on_normal_and_reduction_cells(name, space):
     search = build(presets.PRESETS[name](), space)

@@ -193,6 +193,31 @@ def test_dirichlet_gradients_are_those_of_its_moments():
     np.testing.assert_allclose(mean, [[1 / 3, 2 / 3, 0]], atol=1e-6)
 
 
+def test_reinmax_is_algorithm_2_at_any_temperature():
+    theta, slope = np.array([0.7, -0.4, 0.2, -1.0]), np.array([0.3, -1.0, 0.5, 2.0])
+    relaxation = relax.reinmax(1.7)
+
+    def softmax(x):
+        return np.exp(x) / np.exp(x).sum()
+
+    def pulled(p):  # the transposed Jacobian of a softmax with value p, times the slope
+        return p * (slope - p @ slope)
+
+    def weighed(theta, key):
+        mix = relaxation.sample(key, {"t": theta[None]}, jnp.int32(0))["t"][0]
+        return mix @ jnp.asarray(slope, jnp.float32), mix
+
+    gradient = jax.jit(jax.grad(weighed, has_aux=True))
+    seen = set()
+    for seed in range(40):
+        found, drawn = gradient(jnp.asarray(theta, jnp.float32), jax.random.key(seed))
+        seen.add(int(drawn.argmax()))
+        middle = (np.asarray(drawn, np.float64) + softmax(theta / 1.7)) / 2
+        expected = 2 * pulled(middle) - pulled(softmax(theta)) / 2
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert seen == {0, 1, 2, 3}
+
+
 def test_concentrations_stay_positive_and_follow_elu():
     table = jnp.array([-3.0, -0.5, 0.0, 0.5, 3.0])
     np.testing.assert_allclose(relax.concentration(table), jax.nn.elu(table) + 1, rtol=1e-6)

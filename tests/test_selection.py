@@ -25,12 +25,13 @@ class Planted:
         shapes = {n: (len(d.rows), len(d.options)) for n, d in space.decisions.items()}
         self.worth = worth or {n: rng.uniform(size=shape) for n, shape in shapes.items()}
         self.mix = {n: np.full((r, o), 1 / o, np.float32) for n, (r, o) in shapes.items()}
-        self.space, self.mixes, self.tuned = space, [], []
+        self.space, self.mixes, self.tuned, self.states = space, [], [], []
 
     def accuracy(self, state, mixes):
         count = len(next(iter(mixes.values())))
         mine = [{n: t[i] for n, t in mixes.items()} for i in range(count)]
         self.mixes += mine
+        self.states += [state] * count
         values = np.array([self.value(mix) for mix in mine])
         return -values, values
 
@@ -154,6 +155,7 @@ def test_perturbation_takes_what_is_missed_most():
             np.testing.assert_allclose(tuned["cell"], mix, rtol=1e-6)
             assert steps == 15
     assert len(planted.tuned) == 5 and len(planted.mixes) == 30
+    assert planted.states == [n for n in range(6) for _ in range(5)]  # those that were tuned
     assert genotype != selection.strongest()(shared).genotype
 
 

@@ -40,7 +40,8 @@ def plain(value: Any, depth: int = 6) -> Any:
     """Settings as what JSON can hold.
 
     A function is described by its name, a digest of its code, its defaults and the values it
-    closes over; what is nested deeper than `depth`, and any other object, by its type.
+    closes over; an array of numbers by its shape and a checksum; what is nested deeper than
+    `depth`, and any other object, by its type.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -52,6 +53,9 @@ def plain(value: Any, depth: int = 6) -> Any:
         return {str(name): plain(item, depth - 1) for name, item in value.items()}
     if isinstance(value, tuple | list):
         return [plain(item, depth - 1) for item in value]
+    if isinstance(value, np.ndarray | jax.Array) and jax.dtypes.issubdtype(value.dtype, np.number):
+        array = np.asarray(value)
+        return {"array": list(array.shape), "checksum": zlib.crc32(array.tobytes())}
     if isinstance(value, functools.partial):
         parts = {"args": value.args, "keywords": value.keywords}
         return {"partial": plain(value.func, depth - 1), **_nonempty(parts, depth)}

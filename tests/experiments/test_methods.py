@@ -1,17 +1,26 @@
-"""The comparison of methods: budgets, data, scores and the report, without a search."""
+"""The comparison of methods: budgets, data, controls, scores, what it keeps, and the report."""
 
+import dataclasses
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
-from dnas import data
+from dnas import data, spaces
 from dnas.genotype import Genotype
+from dnas.hypergrad import Problem
+from dnas.jobs.recipe import Recipe
 from dnas.presets import PRESETS
-from experiments.benchmarks import methods, methods_report
+from experiments.benchmarks import methods, methods_report, methods_settings
 from experiments.benchmarks.methods_settings import (
     CONTROLS,
+    METHODS,
     SETTINGS,
+    digest,
     idle_shares,
 )
 
@@ -49,13 +58,13 @@ def test_idle_shares():
 
 def test_results_of_another_budget_are_refused(tmp_path):
     path, budget = tmp_path / "a" / "s1.jsonl", {"epochs": 2, "images": 3}
-    assert methods.stored(path, budget) == set()
+    assert methods.stored(path, budget) == {}
     path.parent.mkdir()
     path.touch()  # as another process that has just begun
-    assert methods.stored(path, budget) == set()
+    assert methods.stored(path, budget) == {}
     for seed in (0, 1):
-        methods.append(path, budget, {"preset": "darts", "seed": seed})
-    assert methods.stored(path, budget) == {("darts", 0), ("darts", 1)}
+        methods.append(path, budget, {"preset": "darts", "seed": seed, "preset_digest": "a"})
+    assert methods.stored(path, budget) == {("darts", 0): "a", ("darts", 1): "a"}
     assert len(path.read_text().splitlines()) == 3  # the budget, and two results
     with pytest.raises(ValueError, match=r"another budget \(\['images'\]\)"):
         methods.stored(path, {"epochs": 2, "images": 4})
@@ -67,8 +76,94 @@ def test_idle_edges_by_epoch():
     mix[:, :, options.index("nor_conv_3x3")] = 0.2
     mix[1, :2, options.index("skip_connect")] = 0.3
     mix[2, :, options.index("none")] = 0.3  # no operation, and not idle
-    assert SETTINGS["nb201"].idle_by_epoch({"mix/cell": mix}) == [0.0, 0.333, 0.0]
-    assert SETTINGS["nb201"].idle_by_epoch({"mix/cell.0->1": mix}) is None
+    darts = PRESETS["darts"]()
+    assert SETTINGS["nb201"].idle_by_epoch(darts, {"mix/cell": mix}) == [0.0, 0.333, 0.0]
+    assert SETTINGS["nb201"].idle_by_epoch(darts, {"mix/cell.0->1": mix}) is None
+    # Edge weights count where the preset has them: skips win here, but on edges that are dropped.
+    setting, preset = SETTINGS["s2"], PRESETS["pc_darts"]()
+    space = preset.modify(setting.space)
+    tables = {n: np.full((1, len(d.rows), len(d.options)), 0.1) for n, d in space.decisions.items()}
+    for part in ("normal", "reduce"):
+        rows, options = space.decisions[part]
+        for row, name in enumerate(rows):
+            last = name.endswith("->5") and not name.startswith(("0", "1"))
+            tables[part][0, row, options.index("skip_connect" if last else "sep_conv_3x3")] = 0.9
+        tables[f"{part}.5"][0, 0, 2:] = 0.01
+        tables[f"{part}.5"][0, 0, :2] = 0.48
+    mix = {f"mix/{name}": table for name, table in tables.items()}
+    assert setting.idle_by_epoch(preset, mix) == [0.0]
+
+
+def test_controls_without_a_search_begin_where_they_say():
+    setting = SETTINGS["nb201"]
+    largest = setting.preset("largest_corrected")
+    (cost,) = largest.regularizers(10, setting.space)
+    rows, options = setting.space.decisions["cell"]
+    alphas = {"cell": jnp.zeros((len(rows), len(options)))}
+    slopes = jax.grad(lambda mix: cost(alphas, mix, 0)[0])(alphas)["cell"]
+    assert {options[int(i)] for i in slopes.argmin(-1)} == {"nor_conv_3x3"}  # alphas descend
+    problem = Problem(None, lambda w, a: (jnp.zeros(()), None), None)
+    for name in ("largest_corrected", "random_corrected"):
+        preset = setting.preset(name)
+        gradient, _ = preset.hypergradient(problem, {}, None, alphas)
+        assert not np.any(gradient["cell"])
+        assert (preset.epochs, preset.alpha_weight_decay) == (1, 0.0)
+        assert preset.selection.__qualname__ == PRESETS["dnas"]().selection.__qualname__
+    assert setting.preset("random_corrected").regularizers is None
+    assert setting.preset("random_weight_sharing_4x").epochs == 4 * setting.epochs
+
+
+def test_digests_tell_settings_apart():
+    digests = {name: digest(SETTINGS["nb201"].preset(name)) for name in METHODS}
+    assert len(set(digests.values())) == len(digests)
+    assert digest(SETTINGS["nb201"].preset("darts")) == digests["darts"]
+    assert digest(PRESETS["darts"](alpha_learning_rate=1e-3)) != digest(PRESETS["darts"]())
+
+
+@pytest.mark.slow
+def test_what_is_there_is_not_computed_again(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (32, 8, 8, 3), np.uint8), np.arange(32) % 3
+    recipe = Recipe(epochs=1, batch_size=8, learning_rate=0.1, crop_padding=1)
+    tiny = dataclasses.replace(
+        SETTINGS["s2"],
+        space=spaces.NASBench201(channels=2, cells=1, stages=1, nodes=2),
+        epochs=1,
+        batch_size=4,
+        recipe=recipe,
+        network={"channels": 2, "cells": 1},
+        changes={},
+    )
+    data_of = data.from_arrays(images, labels, images[:8], labels[:8])
+    monkeypatch.setattr(methods_settings, "SETTINGS", {"tiny": tiny})
+    monkeypatch.setattr(methods_settings.Setting, "data", lambda *args: data_of)
+    names = ["random", "darts_pt"]
+
+    def run(seeds, presets):
+        argv = ["methods", f"--out={tmp_path}", "--settings=tiny"]
+        with flagsaver.flagsaver():
+            flags.FLAGS(argv + [f"--seeds={seeds}", f"--presets={','.join(presets)}"])
+            methods.main(["methods"])
+        lines = (tmp_path / "tiny.jsonl").read_text().splitlines()[1:]
+        return list(map(json.loads, lines))
+
+    first = run("0", names)
+    assert [line["preset"] for line in first] == names
+    assert 0 < first[1]["selection_seconds"] <= first[1]["seconds"]
+    assert 0 <= first[1]["scores"]["accuracy"] <= 100
+    capsys.readouterr()
+    assert run("0", names) == first
+    assert capsys.readouterr().out == ""
+
+    # Other settings of a preset are another run; one that fails leaves the others alone.
+    changed = dataclasses.replace(tiny, changes={"darts_pt": {"alpha_learning_rate": 0.5}})
+    monkeypatch.setattr(methods_settings, "SETTINGS", {"tiny": changed})
+    again = run("0", ["darts_pt"])
+    assert len(again) == 3 and again[-1]["alpha_learning_rate"] == 0.5
+    monkeypatch.setattr(methods, "run", lambda *args: 1 / 0)
+    with pytest.raises(SystemExit, match="2 runs failed"):
+        run("0", ["gdas", "snas"])
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_report(tmp_path):
@@ -101,7 +196,7 @@ def test_report(tmp_path):
 def test_data_follow_the_seed(shared_data):
     setting = SETTINGS["s1"]
     first, again, other = (setting.data(str(shared_data / "tfds"), seed) for seed in (0, 0, 1))
-    assert isinstance(first, data.Dataset) and first.image_shape == (16, 16, 3)
+    assert isinstance(first, data.Dataset) and first.image_shape == (8, 8, 3)
     assert (len(first.train), len(first.test)) == (setting.images, setting.test_images)
     assert np.array_equal(first.train.indices, again.train.indices)
     assert not np.array_equal(first.train.indices, other.train.indices)

@@ -7,6 +7,10 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from dnas import data
 from dnas.jobs.fingerprint import of_data, plain
 
@@ -30,6 +34,9 @@ def test_functions_differ_by_code_constants_names_defaults_and_closure():
     texts = [json.dumps(plain(function)) for function in functions]
     assert len(set(texts)) == len(texts)
     assert plain(closing(0.1)) == plain(closing(0.1))
+    arrays = [np.arange(3), np.arange(1, 4), jnp.arange(3.0), np.zeros((1, 3)), np.zeros((3, 1))]
+    assert len({json.dumps(plain(closing(array))) for array in arrays}) == len(arrays)
+    assert plain(jax.random.key(0)) == plain(jax.random.key(1))  # keys are no settings
     assert plain({"deep": [[[[[0.5]]]]]}) != plain({"deep": [[[[[0.25]]]]]})
 
 

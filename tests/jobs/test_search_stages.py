@@ -195,11 +195,11 @@ CELLS = NASBench201(
 
 
 def shrinking(seen, **changes):
-    """Two stages; in the second, one candidate less."""
+    """Two stages; in the second, one candidate less and a cell more."""
 
     def shrink(base, before, mix):
         seen.append(keep_strongest(before, mix, 2 / 3))
-        return base.restrict(seen[-1])
+        return dataclasses.replace(base.restrict(seen[-1]), cells=2)
 
     parts = (Stage(0.5), Stage(0.5, shrink, goes_on=True, settings={"clip_norm": 0.0}))
     return presets.darts(stages=parts, alpha_learning_rate=0.1, **changes)
