@@ -8,17 +8,17 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
-import optax
 from ml_collections import ConfigDict
 
-from dnas import checks, hypergrad, implicit, presets, relax
 from dnas import data as datasets
+from dnas import presets
 from dnas.space import SearchSpace
 from dnas.spaces import darts, nas_bench_201
 from experiments.flags import choose, reject_unknown
+from experiments.parts import PART_KEYS, PARTS, Part
 
 _SPACE_KEYS = ("name", "channels", "cells", "nodes", "stages", "stem_multiplier", "stem", "subset")
 _NOT_AUGMENT = ("name", "data_dir", "train_limit", "pool")
@@ -26,75 +26,13 @@ _DATA_KEYS = (*_NOT_AUGMENT, *datasets.Augment._fields)
 _TOP_KEYS = ("seed", "preset", "space", "data", "search", "train", "compare_random", "table")
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """One choice of a part of the method, such as a relaxation.
-
-    Attributes:
-      make: makes the part of its settings.
-      keys: the keys of ``config.search`` that are its settings.
-    """
-
-    make: Callable[..., Any]
-    keys: tuple[str, ...] = ()
-
-
-def _steady(relaxation: Callable[[], relax.Relaxation]) -> Part:
-    return Part(lambda: lambda steps: relaxation())
-
-
-def _gumbel_softmax(
-    temperature: float = 10.0, final_temperature: float = 0.1, hard: bool = True
-) -> Callable[[int], relax.Relaxation]:
-    """By default as GDAS: hard samples, temperature falling linearly from 10 to 0.1."""
-    schedule = _falling(temperature, final_temperature)
-    return lambda steps: relax.gumbel_softmax(schedule(steps), hard)
-
-
-def _reinmax(
-    temperature: float = 1.0, final_temperature: float = 1.0
-) -> Callable[[int], relax.Relaxation]:
-    schedule = _falling(temperature, final_temperature)
-    return lambda steps: relax.reinmax(schedule(steps))
-
-
-def _falling(first: float, last: float) -> Callable[[int], optax.Schedule]:
-    checks.positive("temperature", first)
-    checks.positive("final_temperature", last)
-    return lambda steps: optax.linear_schedule(first, last, max(steps - 1, 1))
-
-
-RELAXATIONS = {
-    "softmax": _steady(relax.softmax),
-    "gumbel_softmax": Part(_gumbel_softmax, ("temperature", "final_temperature", "hard")),
-    "reinmax": Part(_reinmax, ("temperature", "final_temperature")),
-    "dirichlet": _steady(relax.dirichlet),
-    "sigmoid": _steady(relax.sigmoid),
-    "sparsemax": _steady(relax.sparsemax),
-    "entmax15": _steady(relax.entmax15),
-    "uniform_sample": _steady(relax.uniform_sample),
-}
-HYPERGRADIENTS = {
-    "first_order": Part(hypergrad.first_order),
-    "unrolled": Part(lambda inner_steps=1: hypergrad.unrolled(inner_steps), ("inner_steps",)),
-    "finite_difference": Part(hypergrad.finite_difference, ("radius",)),
-    "neumann": Part(implicit.neumann, ("terms",)),
-    "conjugate_gradient": Part(implicit.conjugate_gradient, ("iterations", "damping")),
-    "joint": Part(hypergrad.joint),
-    "frozen": Part(hypergrad.frozen),
-}
-_PARTS = {"relaxation": RELAXATIONS, "hypergradient": HYPERGRADIENTS}
-PART_KEYS = {
-    name: tuple(dict.fromkeys(key for part in parts.values() for key in part.keys))
-    for name, parts in _PARTS.items()
-}
 # The numbers among the attributes of a preset, by their types; its other parts have no keys.
 NUMBERS = {
     f.name: f.type
     for f in dataclasses.fields(presets.Preset)
     if f.type in (int, float) or f.name == "alpha_betas"
 }
-_SEARCH_KEYS = (*_PARTS, *(key for keys in PART_KEYS.values() for key in keys), *NUMBERS)
+_SEARCH_KEYS = (*PARTS, *(key for keys in PART_KEYS.values() for key in keys), *NUMBERS)
 
 
 def check_keys(config: ConfigDict, needed: tuple[str, ...]) -> None:
@@ -169,22 +107,22 @@ def make_preset(config: ConfigDict) -> presets.Preset:
     factory = choose("config.preset", config.preset, presets.PRESETS)
     section = config.search
     reject_unknown("config.search", section, _SEARCH_KEYS)
-    parts = {name: _make_part(section, name) for name in _PARTS}
+    parts = {attribute: _make_part(section, name) for name, (attribute, _) in PARTS.items()}
     numbers = {name: value for name, value in _given(section).items() if name in NUMBERS}
     with naming("config.search"):
         return factory(**numbers, **{name: part for name, part in parts.items() if part})
 
 
 def _make_part(section: ConfigDict, name: str) -> Any:
-    """The relaxation or hypergradient of ``config.search``; None where it is the method's own."""
-    chosen = section.get(name)
+    """A part of ``config.search``, such as the relaxation; None where it is the method's own."""
+    chosen, (_, choices) = section.get(name), PARTS[name]
     settings = {key: value for key, value in _given(section).items() if key in PART_KEYS[name]}
     if chosen is not None:
-        choose(f"config.search.{name}", chosen, _PARTS[name])
-    part = Part(lambda: None) if chosen is None else _PARTS[name][chosen]
+        choose(f"config.search.{name}", chosen, choices)
+    part = Part(lambda: None) if chosen is None else choices[chosen]
     for key in settings:
         if key not in part.keys:
-            users = [repr(user) for user, other in _PARTS[name].items() if key in other.keys]
+            users = [repr(user) for user, other in choices.items() if key in other.keys]
             raise ValueError(
                 f"config.search.{key} is not used by config.search.{name}={chosen!r}, "
                 f"only by {' and '.join(users)}"

@@ -11,6 +11,9 @@ Examples:
         --config.search.epochs=5
     # another method, with one of its numbers changed
     python -m experiments.search --config.preset=pc_darts --config.search.batch_size=64
+    # its parts with others: a price on parameters, and the selection of DARTS-PT
+    python -m experiments.search --config.search.regularizer=parameters \
+        --config.search.regularizer_weight=0.5 --config.search.selection=perturbation
     # the second-order gradient; samples in place of mixtures
     python -m experiments.search --config.search.hypergradient=unrolled
     python -m experiments.search --config.search.relaxation=gumbel_softmax
@@ -30,7 +33,8 @@ Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
     data.train_limit            use only so many train images
     data.pool                   average images over squares of so many pixels
     data.crop_padding, .flip, .cutout       augmentation during the search
-    preset                      the method:
+    preset                      the method, whose numbers give way to those that the config file
+                                sets in search.* (digits.py: 50 epochs, alphas at 3e-3):
                                 dnas, darts, darts_second_order, snas, gdas, pc_darts, p_darts,
                                 fair_darts, darts_minus, drnas, sdarts_rs, sdarts_adv, r_darts,
                                 darts_plus, darts_pt, beta_darts, lambda_darts, i_darts, oles,
@@ -39,11 +43,19 @@ Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
     search.epochs, .batch_size, .warmup     the last: share of the epochs without alphas
     search.alpha_interval       steps of the weights for each of alphas
     search.hypergradient        first_order, unrolled (inner_steps), finite_difference (radius),
-                                neumann (terms), conjugate_gradient (iterations, damping), joint,
-                                frozen
+                                neumann (terms, series_learning_rate), conjugate_gradient
+                                (iterations, damping), joint, frozen
     search.relaxation           softmax, gumbel_softmax (temperature, final_temperature, hard),
                                 reinmax (temperature, final_temperature), dirichlet, sigmoid,
                                 sparsemax, entmax15, uniform_sample
+    search.regularizer          none, beta_decay, zero_one, entropy, l2, kl_anchor, parameters,
+                                multiply_adds (regularizer_weight, final_regularizer_weight)
+    search.perturbation         random_smoothing, adversarial (perturbation_radius,
+                                final_perturbation_radius)
+    search.stopping             never, eigenvalue_ratio, skip_count (skip_limit)
+    search.selection            strongest, limited_skips (skips), perturbation, progressive
+                                (tuning_epochs), best_of_samples (samples), local_search,
+                                short_trainings (training_epochs)
     search.learning_rate, .final_learning_rate, .momentum, .weight_decay, .clip_norm    of weights
     search.alpha_learning_rate, .alpha_betas, .alpha_weight_decay, .alpha_scale         of alphas
     table                       result table of NAS-Bench-201 to look the result up in (CSV)

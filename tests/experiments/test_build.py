@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dnas import hypergrad, presets
+from dnas import hypergrad, presets, selection
+from dnas.genotype import Genotype
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
-from experiments import build
+from dnas.stopping import Record
+from experiments import build, parts
 
 CONFIGS = ("digits", "nas_bench_201", "nas_bench_201_cpu", "darts_cifar10")
 
@@ -98,13 +100,74 @@ def test_numbers_and_parts_of_the_config_go_before_those_of_the_preset():
     assert gradient["cell"].tolist() == [[2.0, 3.0]]
 
 
-@pytest.mark.parametrize("name", build.RELAXATIONS)
+@pytest.mark.parametrize("name", parts.RELAXATIONS)
 def test_every_relaxation_can_be_named(name):
     relaxation = build.make_preset(load(search__relaxation=name)).relaxation(5)
     alphas = {"cell": jnp.asarray([[0.0, 0.5, 3.0]])}
     mix = relaxation.sample(jax.random.key(0), alphas, jnp.int32(4))["cell"]
     assert mix.shape == (1, 3) and jnp.isfinite(mix).all()
     assert int(relaxation.expected(alphas)["cell"].argmax()) == 2
+
+
+def test_parts_replace_those_of_the_method():
+    space, alphas = NASBench201(channels=2, cells=1), {"cell": jnp.zeros((6, 5))}
+    preset = build.make_preset(
+        load(
+            preset="dnas",
+            search__regularizer="parameters",
+            search__regularizer_weight=1.0,
+            search__final_regularizer_weight=3.0,
+            search__selection="strongest",
+        )
+    )
+    (cost,) = preset.regularizers(11, space)  # in place of beta decay
+    largest = jnp.zeros((6, 5)).at[:, space.operations.index("nor_conv_3x3")].set(1.0)
+    found = [float(cost(alphas, largest_at(largest, share), step)[0]) for share, step in COSTS]
+    assert found == pytest.approx([1.0, 2.0, 1.5])
+    assert preset.selection.__qualname__ == selection.strongest().__qualname__
+
+    preset = build.make_preset(load(preset="dnas", search__regularizer="none"))
+    assert preset.regularizers(11, space) == ()
+    assert preset.selection.__qualname__ == selection.short_trainings().__qualname__
+
+    mix = {"cell": jnp.full((6, 5), 0.2)}
+    preset = build.make_preset(
+        load(
+            search__perturbation="random_smoothing",
+            search__perturbation_radius=0.0,
+            search__final_perturbation_radius=0.1,
+            search__stopping="skip_count",
+            search__skip_limit=3,
+        )
+    )
+    moved = [
+        float(jnp.abs(preset.perturbation(11)(jax.random.key(0), None, mix, s)["cell"] - 0.2).max())
+        for s in (0, 10)
+    ]
+    assert moved[0] < 1e-6 and 0.03 < moved[1] <= 0.15
+    kinds = ["skip_connect"] * 3 + ["none"] * 3
+    rows = space.decisions["cell"].rows
+    genotype = Genotype.create(space.name, {"cell": dict(zip(rows, kinds, strict=True))})
+    assert preset.stopping(space).rule([Record(genotype)]) == 1
+    never = build.make_preset(load(preset="darts_plus", search__stopping="never"))
+    assert never.stopping(space).rule([Record(genotype)]) is None
+
+
+COSTS = ((1.0, 0), (1.0, 5), (0.5, 10))  # share of the largest cost, step
+
+
+def largest_at(table, share):
+    return {"cell": share * table}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(key, value) for key, (_, choices) in parts.PARTS.items() for value in choices],
+)
+def test_every_part_can_be_named(key, value):
+    preset = build.make_preset(load(**{f"search__{key}": value}))
+    attribute, _ = parts.PARTS[key]
+    assert getattr(preset, attribute) is not None
 
 
 def everything(config):
@@ -146,6 +209,9 @@ def everything(config):
         ),
         ("search.inner_steps", 2, "is not used by config.search.hypergradient=None, only by"),
         ("search.radius", 0.1, "is not used by config.search.hypergradient=None, only by"),
+        ("search.skips", 2, "is not used by config.search.selection=None, only by 'limited_skips'"),
+        ("search.selection", "best", "expected one of strongest, limited_skips"),
+        ("search.regularizer", "l1", "expected one of none, beta_decay"),
         ("data.train_limit", 1, "cannot limit"),
         ("data.cutout", -1, "at least 0"),
         ("table", "/no/such/table.csv", "there is no such file"),

@@ -7,10 +7,11 @@ import signal
 import numpy as np
 import pytest
 
+from dnas import costs, presets, regularize, selection
 from dnas import data as datasets
-from dnas import presets, selection
 from dnas.jobs import loop, workdir
 from dnas.jobs.search import search
+from dnas.space import Task
 from dnas.spaces import nas_bench_201
 
 SPACE = nas_bench_201.NASBench201(
@@ -27,14 +28,17 @@ SHORT = {
 RESUMED = ("oles", "drnas")
 
 
-def run(name, folder):
+def tiny_data():
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (32, 4, 4, 1), np.uint8), np.arange(32) % 3
-    data = datasets.from_arrays(images, labels, images[:3], labels[:3])
+    return datasets.from_arrays(images, labels, images[:3], labels[:3])
+
+
+def run(name, folder):
     preset = presets.PRESETS[name](alpha_learning_rate=0.05, **SHORT.get(name, {}))
     space = SPACE if name != "lambda_darts" else dataclasses.replace(SPACE, cells=2)  # they align
     options = {"epochs": EPOCHS, "batch_size": 4, "progress": False, "workdir": folder}
-    return search(space, data, preset, **options)
+    return search(space, tiny_data(), preset, **options)
 
 
 @pytest.mark.slow
@@ -83,3 +87,18 @@ def test_every_preset_finds_an_architecture_and_compiles_once(name, tmp_path, mo
     assert resumed.history == result.history and resumed.genotype == result.genotype
     for key, array in result.trajectory.items():
         assert array.tobytes() == resumed.trajectory[key].tobytes()
+
+
+@pytest.mark.slow
+def test_a_price_lowers_the_expected_cost():
+    space = dataclasses.replace(SPACE, operations=("skip_connect", "nor_conv_1x1"))
+
+    def price(steps, space):
+        return (regularize.expected_cost(costs.parameters(space, Task((4, 4, 1), 3)), 50.0),)
+
+    preset = presets.darts(alpha_learning_rate=0.05, regularizers=price)
+    options = {"epochs": EPOCHS, "batch_size": 4, "progress": False}
+    result = search(space, tiny_data(), preset, **options)
+    priced = [line["cost"] for line in result.history]
+    assert priced[0] > priced[1] > priced[2] and priced[2] < 0.4
+    assert set(result.genotype["cell"].values()) == {"skip_connect"}
