@@ -4,15 +4,20 @@
     python -m experiments.benchmarks.methods --table=TABLE.csv --out=DIR --report=FILE.md
 
 Each run, of one preset with one seed, adds one line to OUT/SETTING.jsonl; what is there is not
-computed again, so the comparison can be interrupted, and run in pieces. Processes may share the
+computed again unless the preset's numbers changed, so the comparison can be interrupted, and run in
+pieces; of several lines for a preset and a seed the last counts. Processes may share the
 folder as long as their --settings, --presets or --seeds differ: on a CPU two processes with a core
 each (`taskset -c 0 ...`) do more than one with two. The report is a table of means and standard
 deviations over seeds, written to FILE.md, and a picture beside it, FILE.png. With a folder in
 $JAX_COMPILATION_CACHE_DIR other seeds of a preset need not compile again.
 
 Settings (see methods_settings.py for their numbers): nb201, the NAS-Bench-201 space on CIFAR-10,
-scored by the table; s1 to s4, the subsets of RobustDARTS, scored by a training from scratch. Beside
-the presets there are the controls random and largest (the most parameters), without a search.
+scored by the table; nb201_long, the same for as many epochs as published, to see what becomes of
+alphas; s1 to s4, the subsets of RobustDARTS, scored by a training from scratch.
+
+Beside the presets there are controls: random, and largest (the most parameters), without a search;
+random_corrected and largest_corrected, the same with the short trainings that end a search of the
+preset dnas; random_weight_sharing_4x, with about the time that dnas takes in all.
 """
 
 import dataclasses

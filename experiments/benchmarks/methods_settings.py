@@ -224,13 +224,18 @@ def _changes(epochs: int) -> dict[str, dict[str, Any]]:
     }
 
 
-SETTINGS: Mapping[str, Setting] = {
-    "nb201": Setting(
+def _cells(epochs: int) -> Setting:
+    return Setting(
         space=NASBench201Space(channels=4, cells=5),
         images=10_000,
         pool=2,
-        epochs=15,
-        changes=_changes(15),
-    ),
+        epochs=epochs,
+        changes=_changes(epochs),
+    )
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "nb201": _cells(15),
+    "nb201_long": _cells(50),
     **{name: _subset(name) for name in ("s1", "s2", "s3", "s4")},
 }
