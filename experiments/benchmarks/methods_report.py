@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from dnas.benchmarks import NASBench201
+from dnas.spaces import published
 from dnas.viz import save, style
 from experiments.benchmarks.methods_settings import CONTROLS, SETTINGS
 
 # For each kind of setting the columns: what they show, and from which score.
 _TABLE_COLUMNS = {
+    "validation, CIFAR-10, %": "valid/cifar10",
     "CIFAR-10, %": "cifar10",
     "CIFAR-100, %": "cifar100",
     "ImageNet16-120, %": "ImageNet16-120",
@@ -53,6 +55,13 @@ def write(folder: pathlib.Path, path: pathlib.Path, table: NASBench201 | None) -
       ValueError: there are no results.
     """
     results = read(folder)
+    if table is not None:
+        for name in (name for name in results if SETTINGS[name].recipe is None):
+            for result in itertools.chain(*results[name].values()):
+                number = table.number(published.parse_nas_bench_201(result["genotype"]))
+                result["scores"]["valid/cifar10"] = float(
+                    table.accuracy(number, "cifar10", "valid")
+                )
     if not results:
         raise ValueError(f"no results in {folder}: run the comparison first")
     path.write_text("\n".join(markdown(n, methods, table) for n, methods in results.items()))
@@ -62,19 +71,24 @@ def write(folder: pathlib.Path, path: pathlib.Path, table: NASBench201 | None) -
 def markdown(name: str, methods: Results, table: NASBench201 | None) -> str:
     """The table of one setting, the best method first."""
     columns = _TABLE_COLUMNS if SETTINGS[name].recipe is None else _TRAINED_COLUMNS
-    lines = [f"## {name}", "", f"| method | n | {' | '.join(columns)} | seconds |"]
-    lines.append("|---" * (len(columns) + 3) + "|")
+    found = {key for runs in methods.values() for run in runs for key in run["scores"]}
+    columns = {title: key for title, key in columns.items() if key in found}
+    titles = [*columns, "seconds", "of these for the selection"]
+    lines = [f"## {name}", "", f"| method | n | {' | '.join(titles)} |"]
+    lines.append("|---" * (len(titles) + 2) + "|")
     for method, runs in ranked(name, methods).items():
         cells = [_cell([r["scores"][key] for r in runs], key) for key in columns.values()]
-        seconds = f"{statistics.fmean(r['seconds'] for r in runs):.0f}"
-        lines.append(f"| {method} | {len(runs)} | {' | '.join(cells)} | {seconds} |")
+        cells.append(f"{statistics.fmean(r['seconds'] for r in runs):.0f}")
+        timed = [r["selection_seconds"] for r in runs if r.get("selection_seconds")]
+        cells.append(f"{statistics.fmean(timed):.0f}" if timed else "")
+        lines.append(f"| {method} | {len(runs)} | {' | '.join(cells)} |")
     if table is not None and SETTINGS[name].recipe is None:
         known = [key if key in table.datasets else None for key in columns.values()]
         every = [np.asarray(table.accuracy(np.arange(5**6), k)) if k else None for k in known]
         means = ["" if x is None else f"{x.mean():.2f} ± {x.std():.2f}" for x in every]
         best = ["" if x is None else f"{x.max():.2f}" for x in every]
-        lines.append(f"| all architectures | 15,625 | {' | '.join(means)} | |")
-        lines.append(f"| the best of them | | {' | '.join(best)} | |")
+        lines.append(f"| all architectures | 15,625 | {' | '.join(means)} | | |")
+        lines.append(f"| the best of them | | {' | '.join(best)} | | |")
     return "\n".join(lines) + "\n"
 
 
