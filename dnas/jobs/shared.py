@@ -28,6 +28,8 @@ DECIDED = 10.0  # the size of the logits of rows that are decided
 
 # (params, images, mix, key) -> logits
 Forward = Callable[[Any, jax.Array, Mix, jax.Array], jax.Array]
+Evaluate = Callable[[Any, Tables], tuple[np.ndarray, np.ndarray]]  # (state, mixes)
+Tune = Callable[[Any, Tables, int], Any]  # (state, mix, steps) -> state
 
 
 def make_shared(
@@ -80,22 +82,22 @@ def make_shared(
     single = _forward(_mixing(space, single_path=True), task)
     normalise = functools.partial(datasets.normalise, mean=data.mean, std=data.std)
     noise = jax.random.fold_in(state.key, 0)  # of candidates that are random
+    evaluate = functools.partial(_evaluator, normalise=normalise, key=noise)
+    tune = functools.partial(_tuner, preprocess=preprocess, feed=feed, journal=journal)
     return Shared(
         space=space,
         mix={name: np.asarray(table) for name, table in search.mix(state.alphas).items()},
         state=state,
-        accuracy=_accuracy(forward, normalise, batches, noise, journal),
-        finetune=_finetune(forward, preprocess, optimizer, feed, journal),
+        accuracy=_accuracy(evaluate(forward, batches), journal),
+        finetune=_finetune(tune(forward, optimizer), journal),
         resume=_resume(going_on or (lambda: search), feed, journal),
         steps_per_epoch=feed.steps_per_epoch,
         key=key,
-        discrete=_accuracy(single, normalise, batches, noise, journal),
+        discrete=_accuracy(evaluate(single, batches), journal),
         train=_train(
             search.init,
-            lambda steps: _tuner(
-                single, preprocess, training(steps) if training else optimizer, feed, journal
-            ),
-            _evaluator(single, normalise, every, noise),
+            lambda steps: tune(single, training(steps) if training else optimizer),
+            evaluate(single, every),
             jax.random.fold_in(key, 0),
             journal,
             progress,
@@ -132,56 +134,43 @@ def _loss(
     return error, (logits.argmax(-1) == labels).mean(dtype=jnp.float32)
 
 
-def _accuracy(
-    forward: Forward,
-    normalise: Callable[[jax.Array], jax.Array],
-    batches: Callable[[], list[dict[str, jax.Array]]],
-    key: jax.Array,
-    journal: Journal,
-) -> Callable[[Any, Tables], tuple[np.ndarray, np.ndarray]]:
+def _accuracy(evaluate: Evaluate, journal: Journal) -> Evaluate:
     """`Shared.accuracy`."""
-    evaluate = _evaluator(forward, normalise, batches, key)
 
     def accuracy(state: Any, mixes: Tables) -> tuple[np.ndarray, np.ndarray]:
         kind = f"accuracy of {len(next(iter(mixes.values())))}"
-        return journal.measured(kind, lambda: evaluate(journal.loaded(state).params, mixes))
+        return journal.measured(kind, lambda: evaluate(journal.loaded(state), mixes))
 
     return accuracy
 
 
 def _evaluator(
     forward: Forward,
-    normalise: Callable[[jax.Array], jax.Array],
     batches: Callable[[], list[dict[str, jax.Array]]],
+    *,
+    normalise: Callable[[jax.Array], jax.Array],
     key: jax.Array,
-) -> Callable[[Any, Tables], tuple[np.ndarray, np.ndarray]]:
+) -> Evaluate:
     """Losses and accuracies of mixes: a dispatch for each and each batch, not waited for."""
 
     @jax.jit
     def evaluate(params, mix, batch):
         return _loss(forward, params, normalise(batch["image"]), batch["label"], mix, key)
 
-    def evaluate_all(params: Any, mixes: Tables) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate_all(state: SearchState, mixes: Tables) -> tuple[np.ndarray, np.ndarray]:
         count = len(next(iter(mixes.values())))
         found = []
         for i in range(count):
             mix = {name: jnp.asarray(tables[i], jnp.float32) for name, tables in mixes.items()}
-            found.append([evaluate(params, mix, batch) for batch in batches()])
+            found.append([evaluate(state.params, mix, batch) for batch in batches()])
         losses, accuracies = np.moveaxis(np.asarray(jax.device_get(found)), -1, 0).mean(-1)
         return losses, accuracies
 
     return evaluate_all
 
 
-def _finetune(
-    forward: Forward,
-    preprocess: Callable[[jax.Array, jax.Array], jax.Array],
-    optimizer: optax.GradientTransformation,
-    feed: Feed,
-    journal: Journal,
-) -> Callable[[Any, Tables, int], Any]:
+def _finetune(tune: Tune, journal: Journal) -> Tune:
     """`Shared.finetune`."""
-    tune = _tuner(forward, preprocess, optimizer, feed, journal)
 
     def finetune(state: Any, mix: Tables, steps: int) -> Any:
         kind = f"finetune for {steps}"
@@ -192,11 +181,12 @@ def _finetune(
 
 def _tuner(
     forward: Forward,
-    preprocess: Callable[[jax.Array, jax.Array], jax.Array],
     optimizer: optax.GradientTransformation,
+    *,
+    preprocess: Callable[[jax.Array, jax.Array], jax.Array],
     feed: Feed,
     journal: Journal,
-) -> Callable[[SearchState, Tables, int], SearchState]:
+) -> Tune:
     """Trains the weights of a state at a mix."""
 
     def step(carry, batch, _):
@@ -225,8 +215,8 @@ def _tuner(
 
 def _train(
     init: Callable[[jax.Array], SearchState],
-    tuner: Callable[[int], Callable[[SearchState, Tables, int], SearchState]],
-    evaluate: Callable[[Any, Tables], tuple[np.ndarray, np.ndarray]],
+    tuner: Callable[[int], Tune],
+    evaluate: Evaluate,
     key: jax.Array,
     journal: Journal,
     progress: bool,
@@ -246,7 +236,7 @@ def _train(
             mix = {name: tables[i] for name, tables in mixes.items()}
             trained = tuner(steps)(first(), mix, steps)
             mine = {name: tables[i : i + 1] for name, tables in mixes.items()}
-            scores = evaluate(trained.params, mine)
+            scores = evaluate(trained, mine)
             if steps not in compiled:
                 bar.compiled()
                 compiled.add(steps)
