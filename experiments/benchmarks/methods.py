@@ -17,7 +17,8 @@ alphas; s1 to s4, the subsets of RobustDARTS, scored by a training from scratch.
 
 Beside the presets there are controls: random, and largest (the most parameters), without a search;
 random_corrected and largest_corrected, the same with the short trainings that end a search of the
-preset dnas; random_weight_sharing_4x, with about the time that dnas takes in all.
+preset dnas; dnas_without_decay, first-order DARTS with these; random_weight_sharing_4x, with about
+the time that dnas takes in all.
 """
 
 import dataclasses

@@ -57,6 +57,7 @@ def four_times_as_long(epochs: int = 50, **changes: Any) -> Preset:
 
 METHODS: Mapping[str, Callable[..., Preset]] = {
     **PRESETS,
+    "dnas_without_decay": functools.partial(dnas, regularizers=None),
     "random_corrected": functools.partial(corrected, None),
     "largest_corrected": functools.partial(corrected, _costliest),
     "random_weight_sharing_4x": four_times_as_long,
@@ -217,7 +218,7 @@ def _subset(name: str) -> Setting:
 def _changes(epochs: int) -> dict[str, dict[str, Any]]:
     """What does not scale by itself: the costs of selections, and the default's own numbers."""
     return {
-        "dnas": {"alpha_learning_rate": 3e-3},
+        **{name: {"alpha_learning_rate": 3e-3} for name in ("dnas", "dnas_without_decay")},
         # 5 of 50 published epochs between decisions, and 1,000 samples for 50 epochs
         "darts_pt": {"selection": selection.perturbation(epochs / 10)},
         "random_weight_sharing": {"selection": selection.best_of_samples(100)},
