@@ -138,12 +138,7 @@ def bilevel(
     checks.whole("alpha_interval", alpha_interval)
     graph = _graph(space, task)
     if getattr(getattr(space, "mixing", None), "single_path", False):
-        _check_one_hot(space, relaxation)
-        if perturbation is not None:
-            raise ValueError(
-                "perturbation: this supernet computes single paths, but a perturbed mix has several"
-                " options in a row; leave it out, or take mixing without single_path"
-            )
+        check_single_path(space, relaxation, perturbation)
 
     def mean(tree):
         return tree if axis_name is None else lax.pmean(tree, axis_name)
@@ -302,13 +297,20 @@ def _graph(space: SearchSpace, task: Task) -> nnx.GraphDef:
     return graph
 
 
-def _check_one_hot(space: SearchSpace, relaxation: Relaxation) -> None:
-    """Raises ValueError unless samples name a single option of each row."""
+def check_single_path(
+    space: SearchSpace, relaxation: Relaxation, perturbation: Perturbation | None
+) -> None:
+    """Raises ValueError unless mixes at which weights train name a single option of each row."""
+    if perturbation is not None:
+        raise ValueError(
+            "perturbation must be left out: this supernet computes single paths, and a perturbed "
+            "mix has several options in a row; or take mixing without single_path"
+        )
     key = jax.random.key(0)
     alphas = initial_alphas(space.decisions, key)
     for name, table in relaxation.sample(key, alphas, jnp.zeros((), jnp.int32)).items():
         if not bool(((table > 0).sum(-1) == 1).all()):
             raise ValueError(
-                f"this supernet computes single paths, but the relaxation mixes options of table "
-                f"{name!r}: take one with one-hot samples, or mixing without single_path"
+                f"relaxation must have one-hot samples: this supernet computes single paths, and it"
+                f" mixes options of table {name!r}; take another, or mixing without single_path"
             )

@@ -18,7 +18,7 @@ from dnas import presets
 from dnas.space import SearchSpace
 from dnas.spaces import darts, nas_bench_201
 from experiments.flags import choose, reject_unknown
-from experiments.parts import PART_KEYS, PARTS, Part
+from experiments.parts import PART_KEYS, PARTS
 
 _SPACE_KEYS = ("name", "channels", "cells", "nodes", "stages", "stem_multiplier", "stem", "subset")
 _NOT_AUGMENT = ("name", "data_dir", "train_limit", "pool")
@@ -107,28 +107,33 @@ def make_preset(config: ConfigDict) -> presets.Preset:
     factory = choose("config.preset", config.preset, presets.PRESETS)
     section = config.search
     reject_unknown("config.search", section, _SEARCH_KEYS)
-    parts = {attribute: _make_part(section, name) for name, (attribute, _) in PARTS.items()}
+    parts = {}
+    for name in PARTS:
+        parts |= _make_part(section, name)
     numbers = {name: value for name, value in _given(section).items() if name in NUMBERS}
     with naming("config.search"):
-        return factory(**numbers, **{name: part for name, part in parts.items() if part})
+        return factory(**numbers, **parts)
 
 
-def _make_part(section: ConfigDict, name: str) -> Any:
-    """A part of ``config.search``, such as the relaxation; None where it is the method's own."""
-    chosen, (_, choices) = section.get(name), PARTS[name]
+def _make_part(section: ConfigDict, name: str) -> dict[str, Any]:
+    """A part of ``config.search`` by its attribute; nothing where the method's own stays."""
+    chosen, (attribute, choices) = section.get(name), PARTS[name]
     settings = {key: value for key, value in _given(section).items() if key in PART_KEYS[name]}
-    if chosen is not None:
-        choose(f"config.search.{name}", chosen, choices)
-    part = Part(lambda: None) if chosen is None else choices[chosen]
+    part = None if chosen is None else choose(f"config.search.{name}", chosen, choices)
     for key in settings:
-        if key not in part.keys:
-            users = [repr(user) for user, other in choices.items() if key in other.keys]
+        users = ", ".join(repr(user) for user, other in choices.items() if key in other.keys)
+        if part is None:
             raise ValueError(
-                f"config.search.{key} is not used by config.search.{name}={chosen!r}, "
-                f"only by {' and '.join(users)}"
+                f"config.search.{key} needs config.search.{name} to be set, to one of {users}; "
+                "those of the preset's own parts are changed in Python"
+            )
+        if key not in part.keys:
+            raise ValueError(
+                f"config.search.{key} is not used by config.search.{name}={chosen!r}, only by "
+                f"{users}"
             )
     with naming("config.search"):
-        return part.make(**settings)
+        return {} if part is None else {attribute: part.make(**settings)}
 
 
 def make_table(config: ConfigDict) -> Any:

@@ -119,14 +119,16 @@ def choose(key: str, value: Any, choices: Mapping[str, Any] | tuple[str, ...]) -
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses flags; `app` itself shows wrong values and unknown flags, by name."""
+    """Parses flags; wrong ones are named in a line."""
     if {"--help", "-help", "-h", "-?"} & set(argv):
         app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
     if not any(re.match(r"--?config(=|$)", arg) for arg in argv):
         # Not as the flag's default: that would be loaded, with all overrides, beside another.
         argv = [argv[0], f"--config={_DEFAULT}", *argv[1:]]
     try:
-        return app.parse_flags_with_usage(argv)
+        return _FLAGS(argv)
+    except absl_flags.Error as error:  # of a wrong type, or an unknown flag
+        fail(str(error))
     except AttributeError as error:  # a key that the config does not have
         name = re.match(r"\W*(\w+)", str(error))
         given = [arg.split("=")[0].lstrip("-") for arg in argv if arg.startswith("--config.")]

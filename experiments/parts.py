@@ -157,7 +157,7 @@ HYPERGRADIENTS = {
     "frozen": Part(hypergrad.frozen),
 }
 REGULARIZERS = {
-    "none": Part(lambda: lambda steps, space: ()),
+    "none": Part(lambda: None),
     "beta_decay": _regularizer(lambda space, weight: regularize.beta_decay(weight)),
     "zero_one": _regularizer(lambda space, weight: regularize.zero_one(weight)),
     "entropy": _regularizer(lambda space, weight: regularize.entropy(weight)),
@@ -167,11 +167,12 @@ REGULARIZERS = {
     "multiply_adds": _cost(costs.multiply_adds),
 }
 PERTURBATIONS = {
+    "none": Part(lambda: None),
     "random_smoothing": _perturbation(perturb.random_smoothing),
     "adversarial": _perturbation(perturb.adversarial),
 }
 STOPPINGS = {
-    "never": Part(lambda: lambda space: stopping.Stopping(lambda records: None)),
+    "never": Part(lambda: None),
     "eigenvalue_ratio": Part(lambda: lambda space: stopping.eigenvalue_ratio()),
     "skip_count": Part(_skip_count, ("skip_limit",)),
 }
@@ -185,7 +186,8 @@ SELECTIONS = {
     "short_trainings": Part(_short_trainings, ("training_epochs",)),
 }
 
-# By the key that names the choice: the attribute of `dnas.presets.Preset`, and the choices.
+# By the key that names the choice: the attribute of `dnas.presets.Preset`, and the choices, which
+# take the place of the method's own part; None leaves it out.
 PARTS: Mapping[str, tuple[str, Mapping[str, Part]]] = {
     "relaxation": ("relaxation", RELAXATIONS),
     "hypergradient": ("hypergradient", HYPERGRADIENTS),

@@ -39,7 +39,9 @@ Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
                                 fair_darts, darts_minus, drnas, sdarts_rs, sdarts_adv, r_darts,
                                 darts_plus, darts_pt, beta_darts, lambda_darts, i_darts, oles,
                                 single_level, random_weight_sharing
-    search.*                    other values than the method's, which has them all:
+    search.*                    other values than the method's, which has them all; a part that is
+                                named takes the place of the method's own, with its settings in
+                                parentheses:
     search.epochs, .batch_size, .warmup     the last: share of the epochs without alphas
     search.alpha_interval       steps of the weights for each of alphas
     search.hypergradient        first_order, unrolled (inner_steps), finite_difference (radius),
@@ -50,7 +52,7 @@ Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
                                 sparsemax, entmax15, uniform_sample
     search.regularizer          none, beta_decay, zero_one, entropy, l2, kl_anchor, parameters,
                                 multiply_adds (regularizer_weight, final_regularizer_weight)
-    search.perturbation         random_smoothing, adversarial (perturbation_radius,
+    search.perturbation         none, random_smoothing, adversarial (perturbation_radius,
                                 final_perturbation_radius)
     search.stopping             never, eigenvalue_ratio, skip_count (skip_limit)
     search.selection            strongest, limited_skips (skips), perturbation, progressive
@@ -199,7 +201,10 @@ def run(settings: flags.Settings, job: Job) -> None:
         progress=settings.progress,
         config=config.to_dict(),
     )
-    print(f"\nfound: {job.space.format(result.genotype)}\n\n{discretize.summary(result.report)}")
+    print(f"\nfound: {job.space.format(result.genotype)}\n")
+    if result.selection:
+        print(f"by a selection of {len(result.selection)} records; the mixture before it:")
+    print(discretize.summary(result.report))
     if result.warning:
         print(f"warning: {result.warning}")
     if result.benchmark:

@@ -312,9 +312,11 @@ def test_single_paths_want_one_hot_samples():
     space = spaces.NASBench201(
         channels=2, cells=1, stages=1, nodes=2, mixing=Mixing(single_path=True)
     )
-    with pytest.raises(ValueError, match=r"single paths, but the relaxation mixes .* 'cell'"):
+    with pytest.raises(ValueError, match=r"relaxation must have one-hot samples: .* 'cell'"):
         make(space)
     hard = relax.gumbel_softmax(hard=True)
     make(space, relaxation=hard)
-    with pytest.raises(ValueError, match="perturbation: this supernet computes single paths"):
+    with pytest.raises(
+        ValueError, match="perturbation must be left out: this supernet computes single"
+    ):
         make(space, relaxation=hard, perturbation=perturb.random_smoothing(0.1))

@@ -213,7 +213,7 @@ def _how(name: str, folder: str) -> str:
     where = "" if folder.startswith("~") else f", data_dir={folder!r}"
     return (
         "To prepare it (this step alone needs TensorFlow):\n"
-        "  pip install 'dnas[prepare]'\n"
+        "  pip install -e '.[prepare]'\n"
         f'  python -c "import tensorflow_datasets as tfds; tfds.builder({name!r}{where}, '
         "file_format='array_record').download_and_prepare()\""
     )

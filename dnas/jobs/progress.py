@@ -28,6 +28,7 @@ class Progress:
         epochs: int,
         *,
         show: bool = True,
+        unit: str = "epoch",
         stream: TextIO | None = None,
         clock: Any = time.monotonic,
     ):
@@ -39,10 +40,11 @@ class Progress:
           start: steps that are done already (a resumed run).
           epochs: epochs of the whole run.
           show: False shows nothing.
+          unit: what an epoch is called.
           stream: where lines go; stderr by default.
           clock: seconds, for tests.
         """
-        self._title, self._total, self._epochs = title, total, epochs
+        self._title, self._total, self._epochs, self._unit = title, total, epochs, unit
         self._steps, self._clock = start, clock
         self._stream = stream or sys.stderr
         self._show = show
@@ -73,7 +75,7 @@ class Progress:
         advanced, self._steps = steps - self._steps, steps
         text = " ".join(filter(None, (describe(means), self._speed())))
         if self._bar is not None:
-            where = f"{self._title}: epoch {epoch}/{self._epochs}"
+            where = f"{self._title}: {self._unit} {epoch}/{self._epochs}"
             self._bar.set_description_str(f"{where} {text}", refresh=False)
             self._bar.update(advanced)  # draws at most a few times a second
             if steps == self._total:
@@ -81,7 +83,7 @@ class Progress:
         elif steps == self._total or self._clock() - self._last_line >= (
             _SECONDS_BETWEEN_EPOCHS if last else _SECONDS_BETWEEN_LINES
         ):
-            where = f"epoch {epoch}/{self._epochs} step {steps}/{self._total}"
+            where = f"{self._unit} {epoch}/{self._epochs} step {steps}/{self._total}"
             self._say(f"{self._title}: {where} {text}")
 
     def close(self) -> None:

@@ -227,26 +227,29 @@ def _train(
     compiled = set()
 
     def train(steps: int, mixes: Tables) -> tuple[np.ndarray, np.ndarray]:
-        found, count = [], len(next(iter(mixes.values())))
-        bar = Progress("short trainings", count * steps, 0, count, show=progress)
+        found, made, count = [], [], len(next(iter(mixes.values())))
+        title = f"trainings from scratch for {steps} steps"
+        bar = Progress(title, count * steps, 0, count, show=progress, unit="training")
 
         def one(i: int) -> tuple[np.ndarray, np.ndarray]:
             if steps not in compiled:
                 bar.compiling()
+            made.append(i)
             mix = {name: tables[i] for name, tables in mixes.items()}
             trained = tuner(steps)(first(), mix, steps)
             mine = {name: tables[i : i + 1] for name, tables in mixes.items()}
-            scores = evaluate(trained, mine)
-            if steps not in compiled:
-                bar.compiled()
-                compiled.add(steps)
-            return scores
+            return evaluate(trained, mine)
 
         with contextlib.closing(bar):
+            if steps in compiled:
+                bar.compiled()
             for i in range(count):
                 kind = f"training for {steps}"
                 found.append(journal.measured(kind, functools.partial(one, i)))
                 bar.update(i + 1, (i + 1) * steps, {"valid_accuracy": found[-1][1][0]})
+                if made and steps not in compiled:
+                    bar.compiled()  # neither this time nor answers from the journal tell the speed
+                    compiled.add(steps)
         losses, accuracies = np.concatenate(found, -1)
         return losses, accuracies
 

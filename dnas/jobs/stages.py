@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from dnas import bilevel
 from dnas import data as datasets
 from dnas.jobs import initialize, loop
 from dnas.jobs.trajectory import Recorder, tables
@@ -92,8 +93,10 @@ class Searched:
 
 def check(preset: Any, space: SearchSpace, epochs: int) -> None:
     """Raises ValueError unless the space suits the preset, and the epochs its stages."""
-    _modified(preset, space)
+    space = _modified(preset, space)
     spans(getattr(preset, "stages", ()), epochs)
+    if getattr(getattr(space, "mixing", None), "single_path", False):
+        bilevel.check_single_path(space, preset.relaxation(1), preset.perturbation)
 
 
 def run(setting: Setting, preset: Any, space: SearchSpace, epochs: int, files: Workdir) -> Searched:

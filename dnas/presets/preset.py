@@ -103,7 +103,9 @@ class Preset:
                 f"alpha_betas={self.alpha_betas!r}: expected two numbers from 0 to below 1"
             )
         if self.stages and self.stopping is not None:
-            raise ValueError("stopping: a search in several stages cannot end early; leave one out")
+            raise ValueError(
+                "stopping must be left out: a search in several stages cannot end early"
+            )
         if self.stages and abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
             shares = tuple(stage.share for stage in self.stages)
             raise ValueError(

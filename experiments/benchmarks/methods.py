@@ -5,11 +5,12 @@
 
 Each run, of one preset with one seed, adds one line to OUT/SETTING.jsonl; what is there is not
 computed again unless the preset's numbers changed, so the comparison can be interrupted, and run in
-pieces; of several lines for a preset and a seed the last counts. Processes may share the
-folder as long as their --settings, --presets or --seeds differ: on a CPU two processes with a core
-each (`taskset -c 0 ...`) do more than one with two. The report is a table of means and standard
-deviations over seeds, written to FILE.md, and a picture beside it, FILE.png. With a folder in
-$JAX_COMPILATION_CACHE_DIR other seeds of a preset need not compile again.
+pieces; of several lines for a preset and a seed the last counts. (Code is not compared: remove the
+lines of presets whose code changed.) Processes may share the folder as long as their --settings,
+--presets or --seeds differ: on a CPU two processes with a core each (`taskset -c 0 ...`) do more
+than one with two. The report is a table of means and standard deviations over seeds, written to
+FILE.md, and a picture beside it, FILE.png. With a folder in $JAX_COMPILATION_CACHE_DIR other seeds
+of a preset need not compile again.
 
 Settings (see methods_settings.py for their numbers): nb201, the NAS-Bench-201 space on CIFAR-10,
 scored by the table; nb201_long, the same for as many epochs as published, to see what becomes of
@@ -146,8 +147,11 @@ def main(argv: list[str]) -> None:
         return
     settings = _chosen("settings", _SETTINGS.value, tuple(SETTINGS))
     methods = _chosen("presets", _PRESETS.value, (*CONTROLS, *METHODS))
-    if any(SETTINGS[name].recipe is None for name in settings) and table is None:
-        raise app.UsageError("the setting nb201 needs --table")
+    scored = [name for name in settings if SETTINGS[name].recipe is None]
+    if scored and table is None:
+        raise app.UsageError(f"--settings: {scored[0]} needs --table")
+    if (set(methods) - set(CONTROLS) or len(scored) < len(settings)) and not _DATA_DIR.value:
+        raise app.UsageError("--data_dir is missing: the folder of prepared TensorFlow Datasets")
     failed = 0
     for seed, name, method in itertools.product(map(int, _SEEDS.value), settings, methods):
         setting = SETTINGS[name]

@@ -45,8 +45,27 @@ def finish(process):
             ["--config.preset=p_darts", "--config.search.epochs=2"],
             "config.search.epochs=2: expected one",
         ),
+        (
+            ["--config.preset=gdas", "--config.search.perturbation=adversarial"],
+            "error: config.search.perturbation must be left out: this supernet computes single",
+        ),
+        (
+            ["--config.preset=gdas", "--config.search.relaxation=softmax"],
+            "error: config.search.relaxation must have one-hot samples",
+        ),
+        (
+            ["--config.preset=p_darts", "--config.search.stopping=skip_count"],
+            "error: config.search.stopping must be left out: a search in several stages",
+        ),
+        (
+            ["--config.preset=beta_darts", "--config.search.regularizer_weight=5"],
+            "config.search.regularizer_weight needs config.search.regularizer to be set",
+        ),
         (["--config.preset=pc_darts", "--config.space.channels=2"], "mixing.partial=4"),
-        (["--config.search.epochs=many"], "--config.search.epochs=many: invalid literal"),
+        (
+            ["--config.search.epochs=many"],
+            "error: flag --config.search.epochs=many: invalid literal",
+        ),
         (["--workdr=x"], "Unknown command line flag 'workdr'"),
         (["runs/x"], "unexpected argument 'runs/x'"),
         (["--config=none.py"], "none.py"),

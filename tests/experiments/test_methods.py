@@ -140,7 +140,7 @@ def test_what_is_there_is_not_computed_again(tmp_path, monkeypatch, capsys):
     names = ["random", "darts_pt"]
 
     def run(seeds, presets):
-        argv = ["methods", f"--out={tmp_path}", "--settings=tiny"]
+        argv = ["methods", f"--out={tmp_path}", "--settings=tiny", "--data_dir=unused"]
         with flagsaver.flagsaver():
             flags.FLAGS(argv + [f"--seeds={seeds}", f"--presets={','.join(presets)}"])
             methods.main(["methods"])
