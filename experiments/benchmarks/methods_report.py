@@ -22,12 +22,12 @@ _TABLE_COLUMNS = {
     "ImageNet16-120, %": "ImageNet16-120",
     "regret on CIFAR-10": "regret/cifar10",
     "rank on CIFAR-10": "rank/cifar10",
-    "skips": "idle/cell",
+    "share of skips": "idle/cell",
 }
 _TRAINED_COLUMNS = {
     "trained, %": "accuracy",
-    "skips or noise, normal": "idle/normal",
-    "reduction": "idle/reduce",
+    "share of skips or noise, normal": "idle/normal",
+    "in reduction": "idle/reduce",
     "parameters": "parameters",
 }
 _DIGITS = {"rank/cifar10": 0, "parameters": 0}
@@ -49,7 +49,7 @@ def read(folder: pathlib.Path) -> dict[str, Results]:
 
 
 def write(folder: pathlib.Path, path: pathlib.Path, table: NASBench201 | None) -> None:
-    """Writes the table and, beside it, the picture.
+    """Writes the table and, beside it, the pictures: scores, and skips over time.
 
     Raises:
       ValueError: there are no results.
@@ -66,6 +66,10 @@ def write(folder: pathlib.Path, path: pathlib.Path, table: NASBench201 | None) -
         raise ValueError(f"no results in {folder}: run the comparison first")
     path.write_text("\n".join(markdown(n, methods, table) for n, methods in results.items()))
     save(draw(results, table), path.with_suffix(".png"))
+    for name in results:
+        curves = skips_by_epoch(results[name])
+        if curves and SETTINGS[name].recipe is None:
+            save(draw_skips(curves), path.with_name(f"{path.stem}-{name}-skips.png"))
 
 
 def markdown(name: str, methods: Results, table: NASBench201 | None) -> str:
@@ -83,13 +87,20 @@ def markdown(name: str, methods: Results, table: NASBench201 | None) -> str:
         cells.append(f"{statistics.fmean(timed):.0f}" if timed else "")
         lines.append(f"| {method} | {len(runs)} | {' | '.join(cells)} |")
     if table is not None and SETTINGS[name].recipe is None:
-        known = [key if key in table.datasets else None for key in columns.values()]
-        every = [np.asarray(table.accuracy(np.arange(5**6), k)) if k else None for k in known]
+        every = [_every(table, key) for key in columns.values()]
         means = ["" if x is None else f"{x.mean():.2f} ± {x.std():.2f}" for x in every]
         best = ["" if x is None else f"{x.max():.2f}" for x in every]
         lines.append(f"| all architectures | 15,625 | {' | '.join(means)} | | |")
         lines.append(f"| the best of them | | {' | '.join(best)} | | |")
     return "\n".join(lines) + "\n"
+
+
+def _every(table: NASBench201, key: str) -> np.ndarray | None:
+    """The accuracies of all architectures; None for other scores."""
+    split, _, name = key.rpartition("/")
+    if name not in table.datasets or split not in ("", "valid"):
+        return None
+    return np.asarray(table.accuracy(np.arange(5**6), name, split or "test"))
 
 
 def ranked(name: str, methods: Results) -> Results:
@@ -114,7 +125,7 @@ def _cell(values: Sequence[float], key: str) -> str:
 def draw(results: Mapping[str, Results], table: NASBench201 | None) -> Any:
     """One panel a setting: a dot a seed, a bar at the mean, controls as lines."""
     heights = [_ROW * (2 + len(methods)) for methods in results.values()]
-    gap, left, width = 0.75, 1.9, 6.5
+    gap, left, width = 0.75, 2.2, 6.8
     total = sum(heights) + gap * len(heights) + 0.1
     figure = style.new_figure(width, total)
     top = total
@@ -124,6 +135,37 @@ def draw(results: Mapping[str, Results], table: NASBench201 | None) -> Any:
         axes = figure.add_axes(box)
         _draw_panel(axes, name, ranked(name, methods), table)
         top -= gap - 0.35
+    return figure
+
+
+def skips_by_epoch(methods: Results) -> dict[str, list[list[float]]]:
+    """For each method, one list a seed: the share of edges that skip, from the first alphas on."""
+    curves = {
+        method: [r["idle_by_epoch"] for r in runs if r.get("idle_by_epoch")]
+        for method, runs in methods.items()
+    }
+    return {method: found for method, found in curves.items() if found}
+
+
+def draw_skips(curves: Mapping[str, Sequence[Sequence[float]]]) -> Any:
+    """How alphas drift: a small panel a method, a line a seed."""
+    columns = 5
+    rows = -(-len(curves) // columns)
+    figure = style.new_figure(1.5 * columns, 1.25 * rows + 0.3)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    figure.subplots_adjust(left=0.09, right=0.99, top=0.94, bottom=0.1, hspace=0.45, wspace=0.12)
+    for axes, (method, found) in itertools.zip_longest(
+        grid.flat, sorted(curves.items()), fillvalue=(None, ())
+    ):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=7)
+        axes.set_ylim(-0.04, 1.04)
+        axes.set_visible(method is not None)
+        axes.set_title(method, fontsize=7, loc="left", color=style.INK)
+        for shares in found:
+            axes.plot(range(len(shares)), shares, color="#00609E", lw=1.1, alpha=0.7)
+    figure.supxlabel("epochs", fontsize=8, color=style.INK)
+    figure.supylabel("share of edges that skip", fontsize=8, color=style.INK)
     return figure
 
 
@@ -137,10 +179,12 @@ def _draw_panel(axes: Any, name: str, methods: Results, table: NASBench201 | Non
         _stretch(axes, table, min(itertools.chain(*values.values(), lines.values())))
     for position, found in enumerate(values.values()):
         axes.plot(found, [position] * len(found), "o", color="#00609E", ms=4, alpha=0.7, mew=0)
-        axes.plot([statistics.fmean(found)], [position], "|", color=style.INK, ms=11, mew=1.6)
+        if len(found) > 1:
+            axes.plot([statistics.fmean(found)], [position], "|", color=style.INK, ms=11, mew=1.6)
     for dashes, (control, mean) in zip(("--", ":"), lines.items(), strict=False):
         axes.axvline(mean, color="#C44E00", ls=dashes, lw=1, label=control, zorder=0)
-    axes.set_yticks(range(len(values)), list(values), fontsize=8)
+    names = [f"{method}, n={len(found)}" for method, found in values.items()]
+    axes.set_yticks(range(len(values)), names, fontsize=8)
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.tick_params(axis="x", labelsize=8)
     axes.set_title(name, loc="left", fontsize=9, weight="bold", color=style.INK)

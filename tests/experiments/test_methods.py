@@ -177,6 +177,7 @@ def test_report(tmp_path):
         for seed, value in enumerate(values):
             scores = dict.fromkeys(methods_report._TABLE_COLUMNS.values(), 1.0) | {"cifar10": value}
             result = {"preset": method, "seed": seed, "seconds": 60.0 + seed, "scores": scores}
+            result["idle_by_epoch"] = [0.5, 1.0] if method == "darts" else None
             methods.append(tmp_path / "nb201.jsonl", {}, result)
     scores = dict.fromkeys(methods_report._TRAINED_COLUMNS.values(), 2.0)
     result = {"preset": "oles", "seed": 0, "seconds": 1.0, "scores": scores}
@@ -186,9 +187,12 @@ def test_report(tmp_path):
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     names = [line.split(" | ")[0][2:] for line in lines]
     assert names == ["method", "dnas", "largest", "random", "darts", "method", "oles"]
-    assert "| darts | 2 | 55.00 ± 1.41 |" in text and "| 60 |" in text
-    assert "| random | 1 | 87.00 |" in text  # one seed has no deviation
+    assert "| darts | 2 | 1.00 ± 0.00 | 55.00 ± 1.41 |" in text and "| 60 |" in text
+    assert "| random | 1 | 1.00 | 87.00 |" in text  # one seed has no deviation
     assert (tmp_path / "report.png").stat().st_size > 10_000
+    assert (tmp_path / "report-nb201-skips.png").stat().st_size > 5_000
+    curves = methods_report.skips_by_epoch(methods_report.read(tmp_path)["nb201"])
+    assert curves == {"darts": [[0.5, 1.0]] * 2}
     with pytest.raises(ValueError, match="no results"):
         methods_report.write(tmp_path / "s2", tmp_path / "report.md", None)
 
