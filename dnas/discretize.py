@@ -192,17 +192,25 @@ def _report_row(row: Row) -> dict[str, Any]:
 
 
 def summary(report: Mapping[str, Mapping[str, Any]]) -> str:
-    """Writes what `report` found, one line for each table."""
-    lines = []
+    """Writes what `report` found, a line a table; those of edges, ``'normal.0->2'``, are one."""
+    groups: dict[str, dict[str, Any]] = {}
+    operations = {}
     for name, table in report.items():
-        line = (
-            f"{name}: relative entropy {table['relative_entropy']:.2f} (1: nothing preferred),"
-            f" margin {table['margin']:.3f}"
+        group = name.split(".")[0] if "->" in name else name
+        groups.setdefault(group, {}).update(table["rows"])
+        operations[group] = _has_operations(table)
+    lines = []
+    for name, rows in groups.items():
+        entropy, margin = (
+            np.mean([row[key] for row in rows.values()]) for key in ("relative_entropy", "margin")
         )
-        if _has_operations(table):
+        line = f"{name}: relative entropy {entropy:.2f} (1: nothing preferred), margin {margin:.3f}"
+        if operations[name]:
+            strongest = [row["strongest"] for row in rows.values()]
+            skip, none = (strongest.count(option) / len(strongest) for option in _IDLE)
             line += (
-                f", strongest option is skip_connect in {table['shares']['skip_connect']:.0%} and"
-                f" none in {table['shares']['none']:.0%} of {len(table['rows'])} rows"
+                f", strongest option is skip_connect in {skip:.0%} and none in {none:.0%} of"
+                f" {len(rows)} rows"
             )
         lines.append(line)
     return "\n".join(lines)

@@ -148,6 +148,20 @@ def test_report_of_decided_open_and_single_rows():
     assert "cell: relative entropy 0.60 (1: nothing preferred), margin 0.467" in text
 
 
+def test_tables_of_single_edges_are_summed_up_in_a_line():
+    decisions = {f"cell.0->{i}": Decision((f"0->{i}",), ("none", "skip_connect")) for i in (1, 2)}
+    decisions["cell.3"] = Decision(("3",), ("0->3", "1->3"))  # weights of edges: a line of its own
+    mix = {name: np.array([[0.5, 0.5]]) for name in decisions} | {
+        "cell.0->2": np.array([[0.0, 1.0]])
+    }
+    first, second = discretize.summary(discretize.report(mix, decisions)).splitlines()
+    assert first == (
+        "cell: relative entropy 0.50 (1: nothing preferred), margin 0.500, strongest option is "
+        "skip_connect in 50% and none in 50% of 2 rows"
+    )
+    assert second == "cell.3: relative entropy 1.00 (1: nothing preferred), margin 0.000"
+
+
 def test_report_refuses_logits_and_missing_tables():
     decisions = {"cell": Decision(("a",), ("x", "y"))}
     with pytest.raises(ValueError, match=r"'a'.*not logits"):
