@@ -87,7 +87,7 @@ def test_an_unprepared_set_says_how_to_prepare_it(tmp_path):
         load("mnist", str(tmp_path))
     message = str(caught.value)
     assert "'mnist' is not prepared in " + str(tmp_path) in message
-    assert "pip install 'dnas[prepare]'" in message
+    assert "pip install -e '.[prepare]'" in message
     command = message.split('python -c "')[1].rstrip('"')
     assert f"tfds.builder('mnist', data_dir='{tmp_path}', file_format='array_record')" in command
     compile(command, "command", "exec")
