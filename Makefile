@@ -10,7 +10,7 @@ search: $(VENV)/installed
 	$(RUN) -m experiments.search --workdir=$(WORKDIR)
 
 test: $(VENV)/installed-test lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --maxprocesses=4 --dist=worksteal
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
