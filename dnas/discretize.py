@@ -192,13 +192,14 @@ def _report_row(row: Row) -> dict[str, Any]:
 
 
 def summary(report: Mapping[str, Mapping[str, Any]]) -> str:
-    """Writes what `report` found, a line a table; those of edges, ``'normal.0->2'``, are one."""
+    """Writes what `report` found, a line a table; tables named ``'normal.0->2'`` are one."""
     groups: dict[str, dict[str, Any]] = {}
     operations = {}
     for name, table in report.items():
-        group = name.split(".")[0] if "->" in name else name
+        chooses = _has_operations(table)
+        group = name.split(".")[0] if chooses else name
         groups.setdefault(group, {}).update(table["rows"])
-        operations[group] = _has_operations(table)
+        operations[group] = chooses
     lines = []
     for name, rows in groups.items():
         entropy, margin = (

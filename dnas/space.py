@@ -155,3 +155,8 @@ def initial_alphas(
         name: scale * jax.random.normal(k, (len(d.rows), len(d.options)), jnp.float32)
         for k, (name, d) in zip(keys, decisions.items(), strict=True)
     }
+
+
+def first_part(space: SearchSpace) -> str:
+    """The first part of the genotype: normal cells in the DARTS space."""
+    return next(iter(space.decisions)).split(".")[0]

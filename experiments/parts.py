@@ -17,7 +17,8 @@ from dnas import (
     selection,
     stopping,
 )
-from dnas.space import SearchSpace, Task
+from dnas.presets.parts import linear
+from dnas.space import SearchSpace, Task, first_part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,24 +38,21 @@ def _steady(relaxation: Callable[[], relax.Relaxation]) -> Part:
     return Part(lambda: lambda steps: relaxation())
 
 
-def _linear(first: float, last: float | None, steps: int) -> optax.Schedule:
-    last = first if last is None else last
-    return optax.linear_schedule(first, last, max(steps - 1, 1))
-
-
 def _gumbel_softmax(
     temperature: float = 10.0, final_temperature: float = 0.1, hard: bool = True
 ) -> Callable[[int], relax.Relaxation]:
     """By default as GDAS: hard samples, temperature falling linearly from 10 to 0.1."""
     _check_temperatures(temperature, final_temperature)
-    return lambda steps: relax.gumbel_softmax(_linear(temperature, final_temperature, steps), hard)
+    schedule = linear(temperature, final_temperature)
+    return lambda steps: relax.gumbel_softmax(schedule(steps), hard)
 
 
 def _reinmax(
     temperature: float = 1.0, final_temperature: float = 1.0
 ) -> Callable[[int], relax.Relaxation]:
     _check_temperatures(temperature, final_temperature)
-    return lambda steps: relax.reinmax(_linear(temperature, final_temperature, steps))
+    schedule = linear(temperature, final_temperature)
+    return lambda steps: relax.reinmax(schedule(steps))
 
 
 def _check_temperatures(first: float, last: float) -> None:
@@ -72,14 +70,11 @@ def _regularizer(make: Callable[[SearchSpace, optax.Schedule], regularize.Regula
         regularizer_weight: float = 1.0, final_regularizer_weight: float | None = None
     ) -> Regularizers:
         checks.not_negative("regularizer_weight", regularizer_weight)
-        if final_regularizer_weight is not None:
-            checks.not_negative("final_regularizer_weight", final_regularizer_weight)
-
-        def regularizers(steps: int, space: SearchSpace) -> tuple[regularize.Regularizer, ...]:
-            weight = _linear(regularizer_weight, final_regularizer_weight, steps)
-            return (make(space, weight),)
-
-        return regularizers
+        if final_regularizer_weight is None:
+            final_regularizer_weight = regularizer_weight
+        checks.not_negative("final_regularizer_weight", final_regularizer_weight)
+        weight = linear(regularizer_weight, final_regularizer_weight)
+        return lambda steps, space: (make(space, weight(steps)),)
 
     return Part(part, ("regularizer_weight", "final_regularizer_weight"))
 
@@ -96,15 +91,13 @@ def _perturbation(make: Callable[[optax.Schedule], perturb.Perturbation]) -> Par
     ) -> Callable[[int], perturb.Perturbation]:
         checks.not_negative("perturbation_radius", perturbation_radius)
         checks.not_negative("final_perturbation_radius", final_perturbation_radius)
-        return lambda steps: make(_linear(perturbation_radius, final_perturbation_radius, steps))
+        radius = linear(perturbation_radius, final_perturbation_radius)
+        return lambda steps: make(radius(steps))
 
     return Part(part, ("perturbation_radius", "final_perturbation_radius"))
 
 
 def _skip_count(skip_limit: int = 2) -> Callable[[SearchSpace], stopping.Stopping]:
-    def first_part(space: SearchSpace) -> str:
-        return next(iter(space.decisions)).split(".")[0]
-
     checks.whole("skip_limit", skip_limit)
     return lambda space: stopping.skip_count(skip_limit, first_part(space))
 

@@ -203,7 +203,7 @@ def run(settings: flags.Settings, job: Job) -> None:
     )
     print(f"\nfound: {job.space.format(result.genotype)}\n")
     if result.selection:
-        print(f"by a selection of {len(result.selection)} records; the mixture before it:")
+        print("by a selection, whose decisions report.json tells; the mixture before it:")
     print(discretize.summary(result.report))
     if result.warning:
         print(f"warning: {result.warning}")

@@ -25,8 +25,6 @@ DARTS = spaces.DARTS(
     operations=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"),
 )
 
-# Their step is that of `darts`, or of it and a regularizer of tables.
-AS_DARTS = ("r_darts", "darts_plus", "darts_pt", "beta_darts", "dnas", "single_level")
 S1 = spaces.DARTS.subset("s1", channels=8, cells=3, stem_multiplier=1)  # a table an edge
 
 
@@ -49,8 +47,7 @@ def build(preset, space, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "space"),
-    [(name, DARTS) for name in presets.PRESETS if name not in AS_DARTS]
-    + [(name, S1) for name in ("pc_darts", "oles")],
+    [(name, DARTS) for name in presets.PRESETS] + [(name, S1) for name in ("pc_darts", "oles")],
 )
 def test_every_preset_has_a_step_on_normal_and_reduction_cells(name, space):
     search = build(presets.PRESETS[name](), space)

@@ -8,6 +8,7 @@ last is at hand:
     selection/         the supernet after the last trainings, see `dnas.jobs.checkpoints`
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ class Journal:
         self._known = files.read_lines(_FILE)
         self._calls = 0
         self._states = Checkpoints(files.path / "selection") if files.path else None
+        if self._states and not self._known:  # states of a journal that was removed
+            shutil.rmtree(self._states.directory, ignore_errors=True)
         self._template: Any = None
 
     def measured(self, kind: str, measure: Callable[[], Arrays]) -> Arrays:

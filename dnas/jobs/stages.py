@@ -95,8 +95,10 @@ def check(preset: Any, space: SearchSpace, epochs: int) -> None:
     """Raises ValueError unless the space suits the preset, and the epochs its stages."""
     space = _modified(preset, space)
     spans(getattr(preset, "stages", ()), epochs)
-    if getattr(getattr(space, "mixing", None), "single_path", False):
-        bilevel.check_single_path(space, preset.relaxation(1), preset.perturbation)
+    single_path = getattr(getattr(space, "mixing", None), "single_path", False)
+    if single_path and hasattr(preset, "relaxation"):
+        perturbation = getattr(preset, "perturbation", None)
+        bilevel.check_single_path(space, preset.relaxation(1), perturbation)
 
 
 def run(setting: Setting, preset: Any, space: SearchSpace, epochs: int, files: Workdir) -> Searched:

@@ -105,8 +105,7 @@ class MixedCell(nnx.Module):
                 terms[target].extend(output)
                 if self.parts > 1:
                     weight = weights[source].bypass
-                    scaled = bypass if weight is None else bypass * weight[e].astype(bypass.dtype)
-                    bypasses[target].append(scaled)
+                    bypasses[target].append(bypass * weight[e].astype(bypass.dtype))
         last = self.inputs + self.nodes - 1
         nodes.append(self._node(terms[last], bypasses[last]))
         return nodes[self.inputs :]

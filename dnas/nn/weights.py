@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dnas import edges as edge_names
 
@@ -34,7 +35,7 @@ class EdgeWeights(NamedTuple):
       edges: what the whole edges are multiplied with, ``[..., edges]``; None for ones. The
         weights of operations contain it.
       bypass: what goes around the operations of partial channels is multiplied with, likewise:
-        the edge's weight, or zero where no operation but 'none' has any. None for ones.
+        the edge's weight, or zero where no operation but 'none' has any. None where nothing does.
     """
 
     operations: dict[str, jax.Array] | Chosen
@@ -99,16 +100,11 @@ def by_source(
 
 def _bypass(blocks, edge_weights) -> jax.Array:
     """An edge that is left out takes its bypass along; in a search all edges have operations."""
-    operated = [
-        [options.index(name) for name in options if name != "none"] for options, _ in blocks
+    there = [
+        (block[..., np.array([name != "none" for name in options])] != 0).any(-1)
+        for options, block in blocks
     ]
-    there = jnp.concatenate(
-        [
-            (block[..., jnp.array(some, jnp.int32)] != 0).any(-1)
-            for (_, block), some in zip(blocks, operated, strict=True)
-        ],
-        -1,
-    )
+    there = jnp.concatenate(there, -1)
     return there.astype(blocks[0][1].dtype) if edge_weights is None else there * edge_weights
 
 

@@ -21,7 +21,7 @@ from dnas import (
 )
 from dnas.presets.parts import linear, make, mixing
 from dnas.presets.preset import Preset
-from dnas.space import SearchSpace
+from dnas.space import first_part
 
 
 def darts(order: int = 1, **changes) -> Preset:
@@ -168,12 +168,8 @@ def r_darts(**changes) -> Preset:
 
 def darts_plus(**changes) -> Preset:
     """DARTS+ (Liang et al., 2019): ends with two skip connections in a normal cell."""
-    parts = {"stopping": lambda space: stopping.skip_count(2, part=_first_part(space))}
+    parts = {"stopping": lambda space: stopping.skip_count(2, part=first_part(space))}
     return make(parts, changes)
-
-
-def _first_part(space: SearchSpace) -> str:
-    return next(iter(space.decisions)).split(".")[0]
 
 
 def darts_pt(**changes) -> Preset:

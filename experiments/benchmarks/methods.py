@@ -13,13 +13,12 @@ FILE.md, and a picture beside it, FILE.png. With a folder in $JAX_COMPILATION_CA
 of a preset need not compile again.
 
 Settings (see methods_settings.py for their numbers): nb201, the NAS-Bench-201 space on CIFAR-10,
-scored by the table; nb201_long, the same for as many epochs as published, to see what becomes of
-alphas; s1 to s4, the subsets of RobustDARTS, scored by a training from scratch.
+scored by the table; s1 to s4, the subsets of RobustDARTS, scored by a training from scratch.
 
 Beside the presets there are controls: random, and largest (the most parameters), without a search;
 random_corrected and largest_corrected, the same with the short trainings that end a search of the
-preset dnas; dnas_without_decay, first-order DARTS with these; random_weight_sharing_4x, with about
-the time that dnas takes in all.
+preset dnas; dnas_without_decay, first-order DARTS with these; random_weight_sharing_4x, with four
+times the epochs.
 """
 
 import dataclasses

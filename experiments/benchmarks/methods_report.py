@@ -55,6 +55,8 @@ def write(folder: pathlib.Path, path: pathlib.Path, table: NASBench201 | None) -
       ValueError: there are no results.
     """
     results = read(folder)
+    if not results:
+        raise ValueError(f"no results in {folder}: run the comparison first")
     if table is not None:
         for name in (name for name in results if SETTINGS[name].recipe is None):
             for result in itertools.chain(*results[name].values()):
@@ -62,8 +64,6 @@ def write(folder: pathlib.Path, path: pathlib.Path, table: NASBench201 | None) -
                 result["scores"]["valid/cifar10"] = float(
                     table.accuracy(number, "cifar10", "valid")
                 )
-    if not results:
-        raise ValueError(f"no results in {folder}: run the comparison first")
     path.write_text("\n".join(markdown(n, methods, table) for n, methods in results.items()))
     save(draw(results, table), path.with_suffix(".png"))
     for name in results:

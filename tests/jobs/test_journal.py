@@ -81,6 +81,16 @@ def test_a_line_that_was_cut_off_is_measured_again(tmp_path):
     assert worker.calls == ["measure"] and path.read_text().splitlines() == lines
 
 
+def test_states_of_a_journal_that_was_removed_are_not_taken_for_later_ones(tmp_path):
+    Worker(tmp_path).everything()
+    (tmp_path / "selection.jsonl").unlink()
+    for calls in (["train", "train"], []):
+        worker, state = Worker(tmp_path), {"w": np.float32([1, 2])}
+        for by in (3, 5):
+            state, _ = worker.train(state, by)
+        assert worker.calls == calls and worker.journal.loaded(state)["w"].tolist() == [9, 10]
+
+
 def test_another_selection_is_refused(tmp_path):
     state = {"w": np.float32([1, 2])}
     Worker(tmp_path).measure(state)
