@@ -146,10 +146,13 @@ def _draw(space: SearchSpace, result: SearchResult) -> None:
     history = {name: bridged(x) for name, x in tables(result.trajectory, "mix").items()}
     try:
         from dnas import viz
+        from dnas.selection.shared import choices_of, one_hot
 
+        masks = one_hot(space, result.genotype)
+        selected = {choice.table: masks[choice.table] for choice in choices_of(space)}
         figures = {
             "cell.png": viz.draw_genotype(result.genotype),
-            "mix.png": viz.plot_alphas(history, space.decisions),
+            "mix.png": viz.plot_alphas(history, space.decisions, selected),
         }
         for name, figure in figures.items():
             viz.save(figure, result.workdir / name)

@@ -189,15 +189,20 @@ def open_workdir(
         they may differ from what the directory was made with.
 
     Raises:
-      WorkdirError: see `check_workdir`.
+      WorkdirError: see `check_workdir`; or the directory cannot be made or written.
     """
     if path is None:
         return Workdir(None)
     check_workdir(path, config, free)
     path = pathlib.Path(path).expanduser().resolve()
-    path.mkdir(parents=True, exist_ok=True)
     workdir = Workdir(path)
-    workdir.write_json("config.json", config)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        workdir.write_json("config.json", config)
+    except OSError as error:
+        raise WorkdirError(
+            f"workdir: {path} cannot be written ({error.strerror}); choose a directory of your own"
+        ) from error
     return workdir
 
 

@@ -24,17 +24,23 @@ _ENTRY = 0.2  # a line of the legend
 _CELL = (0.52, 0.30)  # a number of a heat map
 
 
-def plot_alphas(history: Mapping[str, ArrayLike], decisions: Mapping[str, Decision]) -> "Figure":
+def plot_alphas(
+    history: Mapping[str, ArrayLike],
+    decisions: Mapping[str, Decision],
+    selected: Mapping[str, ArrayLike] | None = None,
+) -> "Figure":
     """Draws mixing weights over training: one panel a row, one line an option.
 
     Rows named after edges stand in a triangle, target nodes downwards and source nodes to the
-    right, other rows in a plain grid; tables stand one below the other. The option that is
-    strongest at the end has the heavy line.
+    right, other rows in a plain grid; tables stand one below the other. The option that was
+    selected has the heavy line.
 
     Args:
       history: for each table its mixing weights ``[epochs + 1, rows, options]``, from the start
         of the search on. One entry is enough.
       decisions: the names of rows and options; tables without history are left out.
+      selected: for some or all tables what is above zero for selected options,
+        ``[rows, options]``; the strongest at the end where a table is missing.
 
     Returns:
       The figure.
@@ -43,6 +49,11 @@ def plot_alphas(history: Mapping[str, ArrayLike], decisions: Mapping[str, Decisi
       ValueError: a history is unknown to the decisions, or not of their shape.
     """
     tables = _tables(history, decisions, lead=1)
+    heavy = {
+        name: values[-1] == values[-1].max(-1, keepdims=True) for name, values in tables.items()
+    }
+    if selected:
+        heavy |= {n: x > 0 for n, x in _tables(selected, decisions, lead=0).items()}
     places = {name: _places(decisions[name].rows) for name in tables}
     columns = 1 + max(column for place in places.values() for _, column in place)
     lines = {name: 1 + max(line for line, _ in place) for name, place in places.items()}
@@ -72,7 +83,7 @@ def plot_alphas(history: Mapping[str, ArrayLike], decisions: Mapping[str, Decisi
                 title=style.arrow(decisions[name].rows[row]),
                 ylim=(0, 1.05 * float(values.max()) or 1.0),
             )
-            _draw_row(axes, values[:, row], decisions[name].options, strokes)
+            _draw_row(axes, values[:, row], heavy[name][row], decisions[name].options, strokes)
             axes.tick_params(
                 labelbottom=(line + 1, column) not in places[name], labelleft=column == 0
             )
@@ -158,18 +169,21 @@ def _places(rows: tuple[str, ...]) -> list[tuple[int, int]]:
 
 
 def _draw_row(
-    axes: "Axes", values: np.ndarray, options: tuple[str, ...], strokes: dict[str, style.Stroke]
+    axes: "Axes",
+    values: np.ndarray,
+    heavy: np.ndarray,
+    options: tuple[str, ...],
+    strokes: dict[str, style.Stroke],
 ) -> None:
-    """Draws the weights ``[epochs + 1, options]`` of one row."""
+    """Draws the weights ``[epochs + 1, options]`` of one row, the heavy lines last."""
     from matplotlib.ticker import MaxNLocator
 
     epochs = np.arange(len(values))
-    winner = int(values[-1].argmax())
     marker = "o" if len(epochs) == 1 else None
-    for k in [*(k for k in range(len(options)) if k != winner), winner]:
+    for k in np.argsort(heavy, kind="stable"):
         color, dashes = strokes[options[k]]
-        heavy = 2.2 if k == winner else 1.1
-        axes.plot(epochs, values[:, k], color=color, ls=dashes, lw=heavy, marker=marker)
+        width = 2.2 if heavy[k] else 1.1
+        axes.plot(epochs, values[:, k], color=color, ls=dashes, lw=width, marker=marker)
     if len(epochs) > 1:
         axes.set_xlim(0, len(epochs) - 1)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -46,6 +46,8 @@ def test_places_that_cannot_be_a_workdir_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file"):
         workdir.open_workdir(tmp_path / "file", CONFIG)
+    with pytest.raises(workdir.WorkdirError, match=r"workdir: .*file/below cannot be written"):
+        workdir.open_workdir(tmp_path / "file" / "below", CONFIG)
     (tmp_path / "other" / "checkpoints").mkdir(parents=True)
     with pytest.raises(workdir.WorkdirError, match=r"other holds checkpoints but no config\.json"):
         workdir.open_workdir(tmp_path / "other", CONFIG)

@@ -130,6 +130,19 @@ def test_plot_alphas_has_a_panel_a_row_with_the_data_in_a_triangle():
     assert_no_text_meets_another(figure)
 
 
+def test_plot_alphas_stresses_what_was_selected_not_what_is_strongest():
+    history = {"kernel": weights(4, 3, 2)}
+    weakest = history["kernel"][-1].argmin(1)
+    selected = np.eye(2)[weakest]
+    selected[1] = 0  # a row that the architecture leaves out
+    figure = viz.plot_alphas(history, {"kernel": MACRO}, {"kernel": selected})
+    for row, axes in enumerate(figure.axes):
+        heavy = [line for line in axes.lines if line.get_linewidth() > 2]
+        assert len(heavy) == int(row != 1)
+        for line in heavy:
+            np.testing.assert_array_equal(line.get_ydata(), history["kernel"][:, row, weakest[row]])
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 51])
 def test_plot_alphas_of_plain_rows_and_several_tables(epochs):
     decisions = {"kernel": MACRO, "cell": Decision(("0->1", "0->2", "1->2"), DARTS_OPTIONS[:5])}
