@@ -260,16 +260,23 @@ def random_weight_sharing(**changes) -> Preset:
     return make(parts, changes)
 
 
-def dnas(**changes) -> Preset:
-    """The default: beta decay, corrected by short trainings.
+def dnas(decay: float = 2.0, **changes) -> Preset:
+    """The default: a mild beta decay, corrected by short trainings.
 
-    Under a mild beta decay (a tenth of Beta-DARTS'; Ye et al., 2022) the strongest options are
-    those that learn most, convolutions rather than skip connections; alphas wait for a fifth of
-    the epochs. Where a deep network needs a skip connection to be trained at all,
-    `dnas.selection.short_trainings` finds it.
+    A decay whose weight grows linearly from 0 (Ye et al., 2022, but far weaker) keeps skip
+    connections from taking over; alphas wait for a fifth of the epochs. Where a deep network needs
+    a skip connection to be trained at all, `dnas.selection.short_trainings` finds it.
+
+    Args:
+      decay: the weight at the end. Found with the comparison of methods
+        (experiments/benchmarks/results.md): below 1 skip connections come back in NAS-Bench-201,
+        from 3 on noise is chosen in S4. Adam takes smaller steps for noisier gradients, which
+        would explain both: the stronger the decay, the more it spares what has those,
+        convolutions or noise.
+      **changes: other values for the attributes of `Preset`.
     """
     parts = {
-        "regularizers": lambda steps, space: (regularize.beta_decay(linear(0.0, 5.0)(steps)),),
+        "regularizers": lambda steps, space: (regularize.beta_decay(linear(0.0, decay)(steps)),),
         "warmup": 0.2,
         "alpha_learning_rate": 3e-3,
         "selection": selection.short_trainings(),

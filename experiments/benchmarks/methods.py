@@ -17,7 +17,8 @@ scored by the table; s1 to s4, the subsets of RobustDARTS, scored by a training 
 
 Beside the presets there are controls: random, and largest (the most parameters), without a search;
 random_corrected and largest_corrected, the same with the short trainings that end a search of the
-preset dnas; dnas_without_decay, first-order DARTS with these; random_weight_sharing_4x, with four
+preset dnas; dnas_without_decay, first-order DARTS with these; dnas_decay_0.5 and dnas_decay_5, with
+other weights of the decay; random_weight_sharing_4x, with four
 times the epochs.
 """
 

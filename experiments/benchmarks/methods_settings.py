@@ -60,6 +60,8 @@ def four_times_as_long(epochs: int = 50, **changes: Any) -> Preset:
 METHODS: Mapping[str, Callable[..., Preset]] = {
     **PRESETS,
     "dnas_without_decay": functools.partial(dnas, regularizers=None),
+    "dnas_decay_0.5": functools.partial(dnas, decay=0.5),
+    "dnas_decay_5": functools.partial(dnas, decay=5.0),
     "random_corrected": functools.partial(corrected, None),
     "largest_corrected": functools.partial(corrected, _costliest),
     "random_weight_sharing_4x": four_times_as_long,
@@ -220,7 +222,7 @@ def _subset(name: str) -> Setting:
 def _changes(epochs: int) -> dict[str, dict[str, Any]]:
     """What does not scale by itself: the costs of selections, and the default's own numbers."""
     return {
-        **{name: {"alpha_learning_rate": 3e-3} for name in ("dnas", "dnas_without_decay")},
+        **{name: {"alpha_learning_rate": 3e-3} for name in METHODS if name.startswith("dnas")},
         # Published are 5 of 50 epochs between decisions, and 1,000 samples, in far longer searches.
         "darts_pt": {"selection": selection.perturbation(epochs / 10)},
         "random_weight_sharing": {"selection": selection.best_of_samples(100)},
