@@ -1,8 +1,8 @@
 """Pictures of mixing weights: over training, and at its end."""
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,8 +32,8 @@ def plot_alphas(
     """Draws mixing weights over training: one panel a row, one line an option.
 
     Rows named after edges stand in a triangle, target nodes downwards and source nodes to the
-    right, other rows in a plain grid; tables stand one below the other. The option that was
-    selected has the heavy line.
+    right, also where each edge has a table of its own; other rows stand in a plain grid. Tables
+    stand one below the other. The option that was selected has the heavy line.
 
     Args:
       history: for each table its mixing weights ``[epochs + 1, rows, options]``, from the start
@@ -48,16 +48,11 @@ def plot_alphas(
     Raises:
       ValueError: a history is unknown to the decisions, or not of their shape.
     """
-    tables = _tables(history, decisions, lead=1)
-    heavy = {
-        name: values[-1] == values[-1].max(-1, keepdims=True) for name, values in tables.items()
-    }
-    if selected:
-        heavy |= {n: x > 0 for n, x in _tables(selected, decisions, lead=0).items()}
-    places = {name: _places(decisions[name].rows) for name in tables}
+    groups = _groups(_tables(history, decisions, lead=1), decisions, selected or {})
+    places = {name: _places([panel.row for panel in panels]) for name, panels in groups.items()}
     columns = 1 + max(column for place in places.values() for _, column in place)
     lines = {name: 1 + max(line for line, _ in place) for name, place in places.items()}
-    strokes = style.strokes(o for name in tables for o in decisions[name].options)
+    strokes = style.strokes(o for panels in groups.values() for p in panels for o in p.options)
     width = _LEFT + _RIGHT + _PANEL[0] * columns
     # The legend goes to the free corner of the first table, or below where it does not fit.
     used = 1 + max(column for line, column in next(iter(places.values())) if line == 0)
@@ -71,19 +66,20 @@ def plot_alphas(
 
     figure = style.new_figure(width, height)
     top = height - _TOP
-    for name, values in tables.items():
+    for name, panels in groups.items():
         heading = {"fontsize": 11, "weight": "bold", "color": style.INK, "va": "top"}
         figure.text(_LEFT / width, top / height, name, **heading)
         top -= _TITLE
-        for row, (line, column) in enumerate(places[name]):
+        highest = max(float(panel.values.max()) for panel in panels)
+        for panel, (line, column) in zip(panels, places[name], strict=True):
             x = _LEFT + _PANEL[0] * column
             y = top - _PANEL[1] * line - _AXES[1]
             axes = figure.add_axes(
                 (x / width, y / height, _AXES[0] / width, _AXES[1] / height),
-                title=style.arrow(decisions[name].rows[row]),
-                ylim=(0, 1.05 * float(values.max()) or 1.0),
+                title=style.arrow(panel.row),
+                ylim=(0, 1.05 * highest or 1.0),
             )
-            _draw_row(axes, values[:, row], heavy[name][row], decisions[name].options, strokes)
+            _draw_panel(axes, panel, strokes)
             axes.tick_params(
                 labelbottom=(line + 1, column) not in places[name], labelleft=column == 0
             )
@@ -156,7 +152,7 @@ def _tables(
     return arrays
 
 
-def _places(rows: tuple[str, ...]) -> list[tuple[int, int]]:
+def _places(rows: Sequence[str]) -> list[tuple[int, int]]:
     """Where the panel of each row stands: a line and a column of the grid."""
     try:
         ends = [edges.ends(row) for row in rows]
@@ -168,22 +164,43 @@ def _places(rows: tuple[str, ...]) -> list[tuple[int, int]]:
     return [(targets.index(target), sources.index(source)) for source, target in ends]
 
 
-def _draw_row(
-    axes: "Axes",
-    values: np.ndarray,
-    heavy: np.ndarray,
-    options: tuple[str, ...],
-    strokes: dict[str, style.Stroke],
-) -> None:
-    """Draws the weights ``[epochs + 1, options]`` of one row, the heavy lines last."""
+class _Panel(NamedTuple):
+    """What is drawn of one row."""
+
+    row: str
+    options: tuple[str, ...]
+    values: np.ndarray  # [epochs + 1, options]
+    heavy: np.ndarray  # [options]
+
+
+def _groups(
+    tables: Mapping[str, np.ndarray],
+    decisions: Mapping[str, Decision],
+    selected: Mapping[str, ArrayLike],
+) -> dict[str, list[_Panel]]:
+    """The rows of each table; single edges, whose tables are named PART.EDGE, by their part."""
+    chosen = _tables(selected, decisions, lead=0) if selected else {}
+    groups: dict[str, list[_Panel]] = {}
+    for name, values in tables.items():
+        rows, options = decisions[name]
+        peaks = values[-1] == values[-1].max(-1, keepdims=True)
+        heavy = chosen[name] > 0 if name in chosen else peaks
+        part, _, rest = name.partition(".")
+        panels = groups.setdefault(part if (rest,) == rows and "->" in rest else name, [])
+        panels += [_Panel(row, options, values[:, i], heavy[i]) for i, row in enumerate(rows)]
+    return groups
+
+
+def _draw_panel(axes: "Axes", panel: _Panel, strokes: dict[str, style.Stroke]) -> None:
+    """Draws the weights of one row, the heavy lines last."""
     from matplotlib.ticker import MaxNLocator
 
-    epochs = np.arange(len(values))
+    epochs = np.arange(len(panel.values))
     marker = "o" if len(epochs) == 1 else None
-    for k in np.argsort(heavy, kind="stable"):
-        color, dashes = strokes[options[k]]
-        width = 2.2 if heavy[k] else 1.1
-        axes.plot(epochs, values[:, k], color=color, ls=dashes, lw=width, marker=marker)
+    for k in np.argsort(panel.heavy, kind="stable"):
+        color, dashes = strokes[panel.options[k]]
+        width = 2.2 if panel.heavy[k] else 1.1
+        axes.plot(epochs, panel.values[:, k], color=color, ls=dashes, lw=width, marker=marker)
     if len(epochs) > 1:
         axes.set_xlim(0, len(epochs) - 1)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -143,6 +143,20 @@ def test_plot_alphas_stresses_what_was_selected_not_what_is_strongest():
             np.testing.assert_array_equal(line.get_ydata(), history["kernel"][:, row, weakest[row]])
 
 
+def test_edges_with_tables_of_their_own_stand_in_one_triangle():
+    options = {row: DARTS_OPTIONS[i : i + 3] for i, row in enumerate(DARTS_ROWS[:5])}
+    decisions = {f"normal.{row}": Decision((row,), options[row]) for row in options}
+    decisions["normal.3"] = Decision(("3",), DARTS_ROWS[2:5])  # edge normalisation
+    history = {n: weights(4, 1, len(d.options)) for n, d in decisions.items()}
+    figure = viz.plot_alphas(history, decisions)
+    assert [text.get_text() for text in figure.texts[:2]] == ["normal", "normal.3"]
+    assert [axes.get_title() for axes in figure.axes[:5]] == [r.replace("->", "→") for r in options]
+    corners = [axes.get_position().p0 for axes in figure.axes]
+    assert corners[0][0] == corners[2][0] < corners[1][0] == corners[3][0]  # sources
+    assert corners[2][1] == corners[3][1] == corners[4][1] < corners[0][1]  # targets
+    assert_no_text_meets_another(figure)
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 51])
 def test_plot_alphas_of_plain_rows_and_several_tables(epochs):
     decisions = {"kernel": MACRO, "cell": Decision(("0->1", "0->2", "1->2"), DARTS_OPTIONS[:5])}
