@@ -12,7 +12,7 @@ import numpy as np
 from dnas.benchmarks import NASBench201
 from dnas.spaces import published
 from dnas.viz import save, style
-from experiments.benchmarks.methods_settings import CONTROLS, SETTINGS
+from experiments.benchmarks.methods_settings import CONTROLS, SETTINGS, UNSEARCHED
 
 # For each kind of setting the columns: what they show, and from which score.
 _TABLE_COLUMNS = {
@@ -139,10 +139,11 @@ def draw(results: Mapping[str, Results], table: NASBench201 | None) -> Any:
 
 
 def skips_by_epoch(methods: Results) -> dict[str, list[list[float]]]:
-    """For each method, one list a seed: the share of edges that skip, from the first alphas on."""
+    """For each method that searches, one list a seed: the share of edges that skip by epoch."""
     curves = {
         method: [r["idle_by_epoch"] for r in runs if r.get("idle_by_epoch")]
         for method, runs in methods.items()
+        if method not in UNSEARCHED
     }
     return {method: found for method, found in curves.items() if found}
 

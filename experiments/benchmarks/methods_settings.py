@@ -66,6 +66,12 @@ METHODS: Mapping[str, Callable[..., Preset]] = {
     "largest_corrected": functools.partial(corrected, _costliest),
     "random_weight_sharing_4x": four_times_as_long,
 }
+UNSEARCHED = (  # whose alphas learn nothing of the images
+    "random_weight_sharing",
+    "random_weight_sharing_4x",
+    "random_corrected",
+    "largest_corrected",
+)
 
 
 @dataclasses.dataclass(frozen=True)
