@@ -269,10 +269,10 @@ def dnas(decay: float = 2.0, **changes) -> Preset:
 
     Args:
       decay: the weight at the end. Found with the comparison of methods
-        (experiments/benchmarks/results.md): below 1 skip connections come back in NAS-Bench-201,
-        from 3 on noise is chosen in S4. Adam takes smaller steps for noisier gradients, which
-        would explain both: the stronger the decay, the more it spares what has those,
-        convolutions or noise.
+        (experiments/benchmarks/results.md), between 0.5, with which more edges are skip
+        connections in NAS-Bench-201, and 5, with which most are noise in S4. Adam takes smaller
+        steps for noisier gradients, which would explain both: the stronger the decay, the more
+        it spares what has those, convolutions or noise.
       **changes: other values for the attributes of `Preset`.
     """
     parts = {

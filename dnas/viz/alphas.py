@@ -46,9 +46,10 @@ def plot_alphas(
       The figure.
 
     Raises:
-      ValueError: a history is unknown to the decisions, or not of their shape.
+      ValueError: a history, or what is selected, is unknown to the decisions or not of their shape.
     """
-    groups = _groups(_tables(history, decisions, lead=1), decisions, selected or {})
+    chosen = _tables(selected, decisions, lead=0) if selected else {}
+    groups = _groups(_tables(history, decisions, lead=1), decisions, chosen)
     places = {name: _places([panel.row for panel in panels]) for name, panels in groups.items()}
     columns = 1 + max(column for place in places.values() for _, column in place)
     lines = {name: 1 + max(line for line, _ in place) for name, place in places.items()}
@@ -176,15 +177,14 @@ class _Panel(NamedTuple):
 def _groups(
     tables: Mapping[str, np.ndarray],
     decisions: Mapping[str, Decision],
-    selected: Mapping[str, ArrayLike],
+    selected: Mapping[str, np.ndarray],
 ) -> dict[str, list[_Panel]]:
     """The rows of each table; single edges, whose tables are named PART.EDGE, by their part."""
-    chosen = _tables(selected, decisions, lead=0) if selected else {}
     groups: dict[str, list[_Panel]] = {}
     for name, values in tables.items():
         rows, options = decisions[name]
-        peaks = values[-1] == values[-1].max(-1, keepdims=True)
-        heavy = chosen[name] > 0 if name in chosen else peaks
+        peaks = np.eye(len(options), dtype=bool)[values[-1].argmax(-1)]  # one, also among equals
+        heavy = selected[name] > 0 if name in selected else peaks
         part, _, rest = name.partition(".")
         panels = groups.setdefault(part if (rest,) == rows and "->" in rest else name, [])
         panels += [_Panel(row, options, values[:, i], heavy[i]) for i, row in enumerate(rows)]

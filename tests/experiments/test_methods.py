@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from dnas import data, spaces
+from dnas import data, hypergrad, spaces
 from dnas.genotype import Genotype
 from dnas.hypergrad import Problem
 from dnas.jobs.recipe import Recipe
@@ -111,6 +111,15 @@ def test_controls_without_a_search_begin_where_they_say():
         assert preset.selection.__qualname__ == PRESETS["dnas"]().selection.__qualname__
     assert setting.preset("random_corrected").regularizers is None
     assert setting.preset("random_weight_sharing_4x").epochs == 4 * setting.epochs
+
+
+def test_pictures_of_the_search_leave_out_what_does_not_search():
+    unsearched = {
+        name
+        for name, make in methods_settings.METHODS.items()
+        if make().hypergradient.__qualname__ == hypergrad.frozen().__qualname__
+    }
+    assert unsearched == set(methods_settings.UNSEARCHED)
 
 
 def test_digests_tell_settings_apart():

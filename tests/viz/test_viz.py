@@ -143,6 +143,12 @@ def test_plot_alphas_stresses_what_was_selected_not_what_is_strongest():
             np.testing.assert_array_equal(line.get_ydata(), history["kernel"][:, row, weakest[row]])
 
 
+def test_plot_alphas_stresses_one_of_equals():
+    figure = viz.plot_alphas({"kernel": np.full((1, 3, 2), 0.5)}, {"kernel": MACRO})
+    for axes in figure.axes:
+        assert [line.get_linewidth() > 2 for line in axes.lines].count(True) == 1
+
+
 def test_edges_with_tables_of_their_own_stand_in_one_triangle():
     options = {row: DARTS_OPTIONS[i : i + 3] for i, row in enumerate(DARTS_ROWS[:5])}
     decisions = {f"normal.{row}": Decision((row,), options[row]) for row in options}
