@@ -1,11 +1,12 @@
 """Checks of settings, with errors that name the setting, its value and what was expected."""
 
+import numbers
 from typing import Any
 
 
 def whole(name: str, value: Any, least: int = 1) -> None:
     """Raises ValueError unless a setting is a whole number of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name}={value!r}: expected a whole number of at least {least}")
 
 
@@ -28,4 +29,4 @@ def fraction(name: str, value: Any) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

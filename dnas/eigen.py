@@ -50,9 +50,14 @@ def dominant_eigenvalue(
 
     Returns:
       A scalar.
+
+    Raises:
+      ValueError: there are no iterations or no dimensions, or numbers have fewer than 32 bits.
     """
     checks.whole("iterations", iterations)
     flat, unflatten = ravel_pytree(like)
+    if not flat.size or jnp.finfo(flat.dtype).bits < 32:
+        raise ValueError(f"like: expected float32 or float64, got {flat.size} of {flat.dtype}")
     count = min(iterations, flat.size)
     tolerance = 10 * jnp.finfo(flat.dtype).eps
 

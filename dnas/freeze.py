@@ -70,6 +70,12 @@ def oles(window: int = 20, threshold: float = 0.4) -> Freeze:
 
     def init(params: Params) -> OLESState:
         shapes = jax.eval_shape(_by_operation, params, params)
+        if not shapes:
+            raise ValueError(
+                "freeze: no parameter of this supernet belongs to a candidate operation, so there "
+                "is nothing to freeze; leave it out, or name candidates as `dnas.freeze.operation` "
+                "expects it"
+            )
 
         def zeros(dtype):
             return jax.tree.map(lambda x: jnp.zeros(x.shape, dtype), shapes)

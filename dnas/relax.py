@@ -15,6 +15,8 @@ from dnas import checks, sparse
 from dnas.schedules import as_schedule
 from dnas.space import Alphas, Mix
 
+_LEAST_LOG = -80.0  # of a concentration: samples and their gradients are finite in float32
+
 
 def softmax_tables(alphas: Alphas) -> Mix:
     """The softmax over the options of every row."""
@@ -124,7 +126,8 @@ def concentration(table: jax.Array) -> jax.Array:
     """The Dirichlet concentrations ``elu(alphas) + 1`` of DrNAS (Chen et al., 2021)."""
     # Written so that it stays above zero where elu rounds to minus one.
     positive = table > 0
-    return jnp.where(positive, table + 1, jnp.exp(jnp.where(positive, 0, table)))
+    below = jnp.where(positive, 0, jnp.maximum(table, _LEAST_LOG))
+    return jnp.where(positive, table + 1, jnp.exp(below))
 
 
 def uniform_sample() -> Relaxation:

@@ -44,11 +44,18 @@ def skip_count(limit: int = 2, part: str = "normal") -> Stopping:
       limit: number of skip connections at which to stop.
       part: the genotype's part to count in: ``'normal'`` in the DARTS space, ``'cell'`` in
         NAS-Bench-201.
+
+    Raises:
+      ValueError: the limit is not a whole number from 1; or from the rule, when a genotype has no
+        such part.
     """
     checks.whole("limit", limit)
 
     def rule(records):
-        skips = list(records[-1].genotype[part].values()).count("skip_connect")
+        genotype = records[-1].genotype
+        if part not in genotype.parts():
+            raise ValueError(f"part={part!r}: expected one of {sorted(genotype.parts())}")
+        skips = list(genotype[part].values()).count("skip_connect")
         return len(records) if skips >= limit else None
 
     return Stopping(rule)

@@ -102,3 +102,11 @@ def keys(tree, seed=0):
 def test_iterations_are_checked():
     with pytest.raises(ValueError, match="iterations=0"):
         eigen.dominant_eigenvalue(lambda v: v, LIKE, jax.random.key(0), 0)
+
+
+@pytest.mark.parametrize(
+    ("like", "found"), [({}, "0 of"), (jnp.zeros(3, jnp.bfloat16), "3 of bfloat16")]
+)
+def test_dimensions_and_precision_are_checked(like, found):
+    with pytest.raises(ValueError, match=f"float32 or float64, got {found}"):
+        eigen.dominant_eigenvalue(lambda v: v, like, jax.random.key(0))

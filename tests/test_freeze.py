@@ -196,5 +196,7 @@ def test_errors():
         freeze.oles(window=0)
     with pytest.raises(ValueError, match=r"threshold=2\.0"):
         freeze.oles(threshold=2.0)
+    with pytest.raises(ValueError, match="no parameter of this supernet belongs to a candidate"):
+        freeze.oles().init({"layers": {"kernel": jnp.zeros((2, 2))}})
     with pytest.raises(ValueError, match="cells/operations/new/weird"):
         freeze.operation(("cells", "operations", "new", "weird"))

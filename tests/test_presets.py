@@ -1,12 +1,14 @@
 """The presets: what they are made of, their numbers, and the stages of a search."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from dnas import presets, spaces
+from dnas import presets, spaces, stopping
 from dnas.genotype import Genotype
 from dnas.hypergrad import Problem
 from dnas.presets import preset as preset_module
@@ -171,6 +173,39 @@ def test_the_temperature_of_snas_falls_linearly():
 
     temperatures = [log_ratio(0) / log_ratio(step) for step in (0, 5, 10)]
     np.testing.assert_allclose(temperatures, [1.0, 0.515, 0.03], rtol=1e-3)
+
+
+def test_the_temperature_of_gdas_falls_linearly():
+    key, alphas = jax.random.key(3), {"cell": jnp.asarray([[0.3, -0.4]])}
+    soft = presets.snas().relaxation(11).sample(key, alphas, 0)["cell"][0]  # at temperature one
+    ratio = float(jnp.log(soft[0]) - jnp.log(soft[1]))
+    relaxation = presets.gdas().relaxation(11)
+    for step, temperature in ((0, 10.0), (5, 5.05), (10, 0.1)):
+
+        def first(alphas, step=step):
+            return relaxation.sample(key, alphas, step)["cell"][0, 0]
+
+        assert first(alphas) == float(ratio > 0)
+        weight = 1 / (1 + np.exp(-ratio / temperature))
+        slope = float(jax.grad(first)(alphas)["cell"][0, 0])
+        np.testing.assert_allclose(slope, weight * (1 - weight) / temperature, rtol=1e-3)
+
+
+def test_parts_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match="relaxation=None: expected a function"):
+        presets.darts(relaxation=None)
+    with pytest.raises(ValueError, match=r"last=-1: expected a number of at least 0"):
+        presets.dnas(decay=-1).regularizers(10, CELL)
+    with pytest.raises(ValueError, match=r"last=nan: expected"):
+        presets.dnas(decay=float("nan")).check(CELL)
+    with pytest.raises(ValueError, match="alignment needs a table that two cells"):
+        presets.lambda_darts().check(spaces.NASBench201(channels=4, cells=1, stages=1))
+    wrong = presets.darts(stopping=lambda space: stopping.skip_count(part="normal"))
+    with pytest.raises(ValueError, match=r"part='normal': expected one of \['cell'\]"):
+        wrong.check(CELL)
+    assert presets.darts(alpha_interval=np.int64(2), momentum=np.float32(0.5)).alpha_interval == 2
+    with pytest.raises(ValueError, match="has no mapping `layers`"):
+        presets.lambda_darts().check(types.SimpleNamespace(name="mine", layers=2))
 
 
 def test_the_series_of_i_darts_has_three_terms():

@@ -1,5 +1,7 @@
 """Relaxations against their definitions."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -224,6 +226,18 @@ def test_concentrations_stay_positive_and_follow_elu():
     np.testing.assert_allclose(relax.concentration(jnp.float32(-30)), np.exp(-30.0), rtol=1e-5)
     slopes = jax.vmap(jax.grad(relax.concentration))(table)
     np.testing.assert_allclose(slopes, np.minimum(np.exp(table), 1), rtol=1e-6)
+
+
+def test_dirichlet_samples_and_gradients_stay_finite_however_low_alphas_are():
+    alphas = {"a": jnp.array([[0.0, -60.0, -120.0], [-200.0, -200.0, -200.0]])}
+    relaxation = relax.dirichlet()
+    np.testing.assert_allclose(relaxation.expected(alphas)["a"][1], 1 / 3, rtol=1e-6)
+    for seed in range(20):
+        draw = functools.partial(relaxation.sample, jax.random.key(seed), step=jnp.int32(0))
+        mix = draw(alphas)["a"]
+        np.testing.assert_allclose(mix.sum(-1), 1.0, rtol=1e-6)
+        slopes = jax.grad(lambda alphas, draw=draw: (draw(alphas)["a"] ** 2).sum())(alphas)["a"]
+        assert np.isfinite(slopes).all()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 1.5])

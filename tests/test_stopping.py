@@ -32,7 +32,7 @@ def test_skip_connections_of_the_normal_cell():
 def test_skip_connections_of_another_part():
     records = [record(1, part="cell"), record(2, part="cell")]
     assert ask(skip_count(part="cell"), records) == [None, 2]
-    with pytest.raises(KeyError, match="normal"):
+    with pytest.raises(ValueError, match=r"part='normal': expected one of \['another', 'cell'\]"):
         skip_count().rule(records)
 
 

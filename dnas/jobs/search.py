@@ -24,8 +24,8 @@ FREE = ("compare_random", "data.data_dir", "table", "train")
 class Preset(Protocol):
     """A method with its settings, such as `dnas.presets.darts()`.
 
-    A preset may also have what `dnas.presets.Preset` has of `modify`, `stopping`, `selection` and
-    `stages`.
+    A preset may also have what `dnas.presets.Preset` has of `check`, `modify`, `stopping`,
+    `selection` and `stages`.
 
     Attributes:
       epochs: epochs of a search unless the caller says otherwise.

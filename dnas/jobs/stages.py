@@ -92,9 +92,11 @@ class Searched:
 
 
 def check(preset: Any, space: SearchSpace, epochs: int) -> None:
-    """Raises ValueError unless the space suits the preset, and the epochs its stages."""
+    """Raises ValueError unless the space suits the preset and its parts, the epochs its stages."""
     space = _modified(preset, space)
     spans(getattr(preset, "stages", ()), epochs)
+    if hasattr(preset, "check"):
+        preset.check(space)
     single_path = getattr(getattr(space, "mixing", None), "single_path", False)
     if single_path and hasattr(preset, "relaxation"):
         perturbation = getattr(preset, "perturbation", None)

@@ -217,7 +217,8 @@ def check_workdir(
       free: likewise.
 
     Raises:
-      ContradictionError: the directory was made with other settings; the message shows each.
+      ContradictionError: the directory was made with other settings, and holds results of them;
+        the message shows each.
       WorkdirError: the path is a file, a directory full of something else (hidden files do not
         count), or its config.json is damaged.
     """
@@ -235,9 +236,9 @@ def check_workdir(
             f"workdir: {path / 'config.json'} is damaged ({error}). Choose another workdir, or "
             "restore that file to resume the run"
         ) from error
+    # A run that was killed when it began leaves no more than a hidden temporary file.
+    names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
     if stored is None:
-        # A run that was killed when it began leaves no more than a hidden temporary file.
-        names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
         if names:
             raise WorkdirError(
                 f"workdir: {path} holds {', '.join(names[:3])}{', ...' * (len(names) > 3)} but no "
@@ -246,7 +247,7 @@ def check_workdir(
         return
     # Tuples become lists, as they will be read back.
     lines = differences(stored, json.loads(json.dumps(config)), free)
-    if lines:
+    if lines and names != ["config.json"]:  # a run that wrote nothing else has nothing to lose
         more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         raise ContradictionError(
             f"workdir: {path} belongs to a run with other settings:\n  "

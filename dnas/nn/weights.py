@@ -99,7 +99,10 @@ def by_source(
 
 
 def _bypass(blocks, edge_weights) -> jax.Array:
-    """An edge that is left out takes its bypass along; in a search all edges have operations."""
+    """An edge that is left out, or whose sample is zero, takes its bypass along.
+
+    In a search with mixed operations no edge is.
+    """
     there = [
         (block[..., np.array([name != "none" for name in options])] != 0).any(-1)
         for options, block in blocks

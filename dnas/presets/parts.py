@@ -1,17 +1,27 @@
 """What the presets are made with."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
 
+from dnas import checks
 from dnas.presets.preset import Preset
 from dnas.space import SearchSpace
 
 
 def linear(first: float, last: float) -> Callable[[int], optax.Schedule]:
-    """A schedule that goes from one value to the other over the search's steps."""
+    """A schedule that goes from one value to the other over the search's steps.
+
+    Raises:
+      ValueError: a value is no finite number of at least 0.
+    """
+    for name, value in {"first": first, "last": last}.items():
+        checks.not_negative(name, value)
+        if not math.isfinite(value):
+            raise ValueError(f"{name}={value!r}: expected a finite number")
     return lambda steps: optax.linear_schedule(first, last, max(steps - 1, 1))
 
 

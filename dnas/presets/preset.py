@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import jax
+import numpy as np
 import optax
 
 from dnas import checks, optimizers
@@ -17,7 +18,7 @@ from dnas.regularize import Regularizer
 from dnas.relax import Relaxation, softmax
 from dnas.selection import Selection
 from dnas.space import SearchSpace, Task
-from dnas.stopping import Stopping
+from dnas.stopping import Record, Stopping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,10 +99,12 @@ class Preset:
             )
         for name in ("momentum", "warmup"):
             checks.fraction(name, getattr(self, name))
-        if len(self.alpha_betas) != 2 or not all(0 <= beta < 1 for beta in self.alpha_betas):
-            raise ValueError(
-                f"alpha_betas={self.alpha_betas!r}: expected two numbers from 0 to below 1"
-            )
+        for name in ("relaxation", "hypergradient", "modify"):
+            if not callable(getattr(self, name)):
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected a function")
+        betas = self.alpha_betas
+        if np.shape(betas) != (2,) or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"alpha_betas={betas!r}: expected two numbers from 0 to below 1")
         if self.stages and self.stopping is not None:
             raise ValueError(
                 "stopping must be left out: a search in several stages cannot end early"
@@ -111,6 +114,20 @@ class Preset:
             raise ValueError(
                 f"stages: their shares of the epochs are {shares}; expected a sum of 1"
             )
+
+    def check(self, space: SearchSpace) -> None:
+        """Raises ValueError unless the parts, made for a space as `modify` made it, suit it."""
+        self.relaxation(1)
+        for make in (self.regularizers, self.weight_penalty):
+            if make is not None:
+                make(1, space)
+        for make in (self.perturbation, self.auxiliary_skip, self.skip_dropout):
+            if make is not None:
+                make(1)
+        if self.stopping is not None:
+            sizes = {name: (len(d.rows), len(d.options)) for name, d in space.decisions.items()}
+            alike = {name: np.full(size, 1 / size[1]) for name, size in sizes.items()}
+            self.stopping(space).rule([Record(space.discretize(alike), 0.0)])
 
     def of_stage(self, stage: Stage) -> "Preset":
         """The settings of one stage."""
@@ -128,7 +145,10 @@ class Preset:
         )
 
     def finetuning(self) -> "Preset":
-        """For selections: a tenth of the learning rate, all along (Wang et al., 2021)."""
+        """For selections: a tenth of the learning rate (Wang et al., 2021), all along.
+
+        The authors' program lets it fall along a cosine over all fine-tuning, and adds an epoch.
+        """
         rate = self.learning_rate / 10
         return dataclasses.replace(self, learning_rate=rate, final_learning_rate=rate)
 

@@ -8,6 +8,8 @@ All of them split the training images into halves, and all but two search on bot
 and `snas` train alphas with the weights, on the weights' half.
 """
 
+from collections.abc import Mapping
+
 from dnas import (
     alignment,
     freeze,
@@ -54,7 +56,8 @@ def snas(**changes) -> Preset:
 
     The authors' program: 150 epochs, the temperature falling linearly from 1 to 0.03, initial
     alphas of deviation 0.01, the weights' learning rate down to 0.001. (Its Adam for alphas has
-    DARTS' numbers, in the variant for several devices; the other one takes SGD.) Left out are the
+    DARTS' numbers, in the variant for several devices; the other one takes SGD. Its alphas begin
+    around one, which makes no difference to their softmax.) Left out are the
     resource constraint (see `dnas.regularize.expected_cost`), the dropping of paths with a
     probability of 0.3, and the architectures that keep all edges: the space's rule decides here.
     """
@@ -71,7 +74,8 @@ def gdas(**changes) -> Preset:
     """GDAS (Dong and Yang, 2019): one sampled operation on each edge, straight through.
 
     250 epochs, the temperature falling linearly from 10 to 0.1, and a weight decay of 5e-4, as in
-    the authors' program; its momentum is Nesterov's. Only the sampled operations are computed where
+    the authors' program for NASNet's space, which has batches of 256 (240 epochs, batches of 64 for
+    NAS-Bench-201); its momentum is Nesterov's. Only the sampled operations are computed where
     the space offers single paths; the others get no gradient then, where that program's gradient
     takes them for the constant one.
     """
@@ -175,7 +179,8 @@ def darts_plus(**changes) -> Preset:
 def darts_pt(**changes) -> Preset:
     """DARTS-PT (Wang et al., 2021): first-order DARTS, and what its supernet misses most.
 
-    5 epochs of fine-tuning between decisions. Options are validated on 1000 images here, on all of
+    5 epochs of fine-tuning between decisions, at a tenth of the learning rate (see
+    `Preset.finetuning`). Options are validated on 1000 images here, on all of
     alphas' half in the published code, which searches for 100 epochs in NAS-Bench-201.
     """
     return make({"selection": selection.perturbation(5.0)}, changes)
@@ -203,7 +208,13 @@ def lambda_darts(**changes) -> Preset:
     """
 
     def penalty(steps, space):
-        return alignment.align_weights(linear(0.0, 0.25)(steps), space.layers)
+        layers = getattr(space, "layers", None)
+        if not isinstance(layers, Mapping):
+            raise ValueError(
+                f"this method aligns cells that share their decisions, and {space.name!r} has no "
+                "mapping `layers` that counts them for each table; choose another space or method"
+            )
+        return alignment.align_weights(linear(0.0, 0.25)(steps), layers)
 
     return make({"weight_penalty": penalty, "epochs": 100, "alpha_learning_rate": 1e-4}, changes)
 
@@ -216,7 +227,8 @@ def i_darts(**changes) -> Preset:
     and the series, a weight decay of 5e-4. What it calls an epoch, of which it has 30, takes all
     alphas' images and so four passes over the weights' half: 120 epochs here. Its momentum is
     Nesterov's, the series follows the weights' learning rate down, and after every step of
-    alphas the weights are left a little displaced, as noise; none of it is so here.
+    alphas the weights are left a little displaced, as noise; none of it is so here. The mixed
+    product is exact, where that program takes central differences.
     """
     parts = {
         "hypergradient": implicit.neumann(terms=3, learning_rate=0.01),
@@ -232,7 +244,7 @@ def oles(**changes) -> Preset:
     """OLES (Jiang et al., 2023): first-order DARTS that stops training single operations.
 
     The result are the last alphas; the authors' program keeps those of the epoch that validates
-    best.
+    best. Frozen weights stand still; there, they get no gradient.
     """
     return make({"freeze": freeze.oles()}, changes)
 
@@ -264,7 +276,8 @@ def dnas(decay: float = 2.0, **changes) -> Preset:
     """The default: a mild beta decay, corrected by short trainings.
 
     A decay whose weight grows linearly from 0 (Ye et al., 2022, but far weaker) keeps skip
-    connections from taking over; alphas wait for a fifth of the epochs. Where a deep network needs
+    connections from taking over in NAS-Bench-201 (not in RobustDARTS' S2, where convolutions have
+    no other rival); alphas wait for a fifth of the epochs. Where a deep network needs
     a skip connection to be trained at all, `dnas.selection.short_trainings` finds it.
 
     Args:

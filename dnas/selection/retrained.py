@@ -69,8 +69,9 @@ def short_trainings(
         while gains and gains[move := max(gains, key=gains.get)] > sigmas:
             found = move.apply(shared, genotype)
             if move in fresh:
-                order = sorted(fresh, key=gains.get, reverse=True)[:rivals]
-                close = {m.apply(shared, genotype): m for m in order}
+                # In the order of `gains`, not of a set's hashes, so that ties end the same way.
+                order = sorted(filter(fresh.__contains__, gains), key=gains.get, reverse=True)
+                close = {m.apply(shared, genotype): m for m in order[:rivals]}
                 close = {g: m for g, m in close.items() if judge.gain(g, found) <= sigmas}
                 found, facts = patient.contest(close) if len(close) > 1 else (found, {})
                 move = close[found]

@@ -17,6 +17,7 @@ from dnas.jobs import fingerprint
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.train import train
 from dnas.presets import PRESETS, Preset
+from dnas.presets.parts import mixing
 from dnas.presets.progressive import drnas
 from dnas.presets.published import dnas, random_weight_sharing
 from dnas.space import SearchSpace, Task
@@ -63,7 +64,7 @@ METHODS: Mapping[str, Callable[..., Preset]] = {
     "dnas_without_decay": functools.partial(dnas, regularizers=None),
     "dnas_decay_0.5": functools.partial(dnas, decay=0.5),
     "dnas_decay_5": functools.partial(dnas, decay=5.0),
-    "drnas_single_stage": functools.partial(drnas, modify=None, stages=()),
+    "drnas_single_stage": functools.partial(drnas, modify=mixing(), stages=()),
     "random_corrected": functools.partial(corrected, None),
     "largest_corrected": functools.partial(corrected, _costliest),
     "random_weight_sharing_4x": four_times_as_long,

@@ -13,6 +13,7 @@ from absl.testing import flagsaver
 from dnas import data, hypergrad, spaces
 from dnas.genotype import Genotype
 from dnas.hypergrad import Problem
+from dnas.jobs import stages
 from dnas.jobs.recipe import Recipe
 from dnas.presets import PRESETS
 from experiments.benchmarks import methods, methods_report, methods_settings
@@ -37,6 +38,12 @@ def test_every_preset_has_the_same_budget(name):
     factor = setting.preset("darts").alpha_learning_rate / PRESETS["darts"]().alpha_learning_rate
     assert factor == pytest.approx(setting.alpha_factor)
     assert json.loads(json.dumps(setting.describe())) == setting.describe()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_can_be_compared_in_every_setting(name):
+    for setting in SETTINGS.values():
+        stages.check(setting.preset(name), setting.space, setting.epochs)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

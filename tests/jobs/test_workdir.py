@@ -11,7 +11,7 @@ CONFIG = {"seed": 0, "space": {"name": "darts", "cells": 8}, "train": {"seeds": 
 
 
 def test_a_contradiction_is_refused_with_every_difference(tmp_path):
-    workdir.open_workdir(tmp_path / "run", CONFIG)
+    workdir.open_workdir(tmp_path / "run", CONFIG).write_lines("metrics.jsonl", [])
     workdir.open_workdir(tmp_path / "run", CONFIG)  # the same again resumes
     other = {"seed": 0, "space": {"name": "darts", "cells": 5}, "lr": 0.1}
     with pytest.raises(workdir.ContradictionError) as caught:
@@ -24,8 +24,14 @@ def test_a_contradiction_is_refused_with_every_difference(tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["space"]["cells"] == 8
 
 
-def test_free_settings_and_sections_may_differ(tmp_path):
+def test_a_run_that_wrote_nothing_but_its_settings_may_begin_with_others(tmp_path):
     workdir.open_workdir(tmp_path, CONFIG)
+    workdir.open_workdir(tmp_path, {**CONFIG, "seed": 1})
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
+
+
+def test_free_settings_and_sections_may_differ(tmp_path):
+    workdir.open_workdir(tmp_path, CONFIG).write_lines("metrics.jsonl", [])
     other = {**CONFIG, "train": {"seeds": (5,)}, "progress": False}
     workdir.open_workdir(tmp_path, other, free=("train", "progress"))
     with pytest.raises(workdir.ContradictionError, match=r"train\.seeds"):
