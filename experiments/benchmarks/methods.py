@@ -13,13 +13,14 @@ FILE.md, and a picture beside it, FILE.png. With a folder in $JAX_COMPILATION_CA
 of a preset need not compile again.
 
 Settings (see methods_settings.py for their numbers): nb201, the NAS-Bench-201 space on CIFAR-10,
-scored by the table; s1 to s4, the subsets of RobustDARTS, scored by a training from scratch.
+scored by the table; nb201_slow, the same with the published learning rates of alphas; s1 to s4, the
+subsets of RobustDARTS, scored by a training from scratch.
 
 Beside the presets there are controls: random, and largest (the most parameters), without a search;
 random_corrected and largest_corrected, the same with the short trainings that end a search of the
 preset dnas; dnas_without_decay, first-order DARTS with these; dnas_decay_0.5 and dnas_decay_5, with
-other weights of the decay; random_weight_sharing_4x, with four
-times the epochs.
+other weights of the decay; random_weight_sharing_4x, with four times the epochs; and
+drnas_single_stage, on all channels and without shrinking.
 """
 
 import dataclasses

@@ -239,13 +239,15 @@ def _changes(epochs: int) -> dict[str, dict[str, Any]]:
     }
 
 
+_NB201 = Setting(
+    space=NASBench201Space(channels=4, cells=5),
+    images=10_000,
+    pool=2,
+    epochs=15,
+    changes=_changes(15),
+)
 SETTINGS: Mapping[str, Setting] = {
-    "nb201": Setting(
-        space=NASBench201Space(channels=4, cells=5),
-        images=10_000,
-        pool=2,
-        epochs=15,
-        changes=_changes(15),
-    ),
+    "nb201": _NB201,
+    "nb201_slow": dataclasses.replace(_NB201, alpha_factor=1.0),  # what does the factor do?
     **{name: _subset(name) for name in ("s1", "s2", "s3", "s4")},
 }
