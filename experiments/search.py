@@ -2,7 +2,7 @@ r"""Searches an architecture, and says how good it is.
 
     python -m experiments.search --config=experiments/configs/digits.py --workdir=runs/digits
 
-Without --config it runs the embedded digits (under two minutes on two cores). The same command
+Without --config it runs the embedded digits (about two minutes on two cores). The same command
 again resumes where it stopped: SIGTERM and Ctrl-C save first, and exit with 0.
 
 Examples:
@@ -34,7 +34,7 @@ Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
     data.pool                   average images over squares of so many pixels
     data.crop_padding, .flip, .cutout       augmentation during the search
     preset                      the method, whose numbers give way to those that the config file
-                                sets in search.* (digits.py: 50 epochs, alphas at 3e-3):
+                                sets in search.* (digits.py: darts, 50 epochs, alphas at 3e-3):
                                 dnas, darts, darts_second_order, snas, gdas, pc_darts, p_darts,
                                 fair_darts, darts_minus, drnas, sdarts_rs, sdarts_adv, r_darts,
                                 darts_plus, darts_pt, beta_darts, lambda_darts, i_darts, oles,

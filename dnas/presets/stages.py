@@ -61,9 +61,10 @@ def spans(stages: Sequence[Stage], epochs: int) -> list[Span]:
     ends = [round(epochs * share) for share in itertools.accumulate(s.share for s in stages)]
     starts = [0, *ends][: len(ends)]
     if any(a >= b for a, b in zip(starts, ends, strict=True)):
+        shares = ", ".join(f"{stage.share:.2g}" for stage in stages)
         raise ValueError(
             f"epochs={epochs}: expected one epoch at least for each of {len(stages)} stages "
-            f"with the shares {tuple(stage.share for stage in stages)}"
+            f"with the shares {shares}"
         )
     runs: list[list[int]] = []
     for i, stage in enumerate(stages):

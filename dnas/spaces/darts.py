@@ -86,7 +86,8 @@ class DARTS:
           ValueError: there is no such subset.
         """
         if name not in robust_darts.SPACES:
-            raise ValueError(f"no subset {name!r}; expected one of {sorted(robust_darts.SPACES)}")
+            known = ", ".join(sorted(robust_darts.SPACES))
+            raise ValueError(f"subset={name!r}: expected one of {known}")
         subset = robust_darts.SPACES[name]
         distinct = {edge for part in PARTS for edge in subset[part]}
         if len(distinct) == 1:  # the same on every edge, however many there are

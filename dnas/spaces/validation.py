@@ -52,8 +52,8 @@ def check_mixing(mixing: Mixing, channels: int, even: bool = False) -> None:
     multiple = mixing.partial * (2 if even else 1)
     if channels % multiple:
         raise ValueError(
-            f"mixing.partial={mixing.partial} with channels={channels}: expected channels that are "
-            f"a multiple of {multiple}"
+            f"the space's channels={channels}: expected a multiple of {multiple}, since "
+            f"mixing.partial={mixing.partial}"
         )
 
 

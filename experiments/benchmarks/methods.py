@@ -139,12 +139,15 @@ def main(argv: list[str]) -> None:
     from dnas.benchmarks import NASBench201
     from dnas.jobs.loop import Stopped
     from experiments.benchmarks import methods_report
-    from experiments.benchmarks.methods_settings import CONTROLS, METHODS, SETTINGS, digest
+    from experiments.benchmarks.methods_settings import CONTROLS, DATA, METHODS, SETTINGS, digest
 
     out = pathlib.Path(_OUT.value)
     table = NASBench201(_TABLE.value) if _TABLE.value else None
     if _REPORT.value:
-        methods_report.write(out, pathlib.Path(_REPORT.value), table)
+        try:
+            methods_report.write(out, pathlib.Path(_REPORT.value), table)
+        except ValueError as error:
+            sys.exit(f"error: {error}")
         return
     settings = _chosen("settings", _SETTINGS.value, tuple(SETTINGS))
     methods = _chosen("presets", _PRESETS.value, (*CONTROLS, *METHODS))
@@ -153,6 +156,10 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"--settings: {scored[0]} needs --table")
     if (set(methods) - set(CONTROLS) or len(scored) < len(settings)) and not _DATA_DIR.value:
         raise app.UsageError("--data_dir is missing: the folder of prepared TensorFlow Datasets")
+    if wrong := [seed for seed in _SEEDS.value if not seed.isdecimal()]:
+        raise app.UsageError(f"--seeds: {wrong[0]!r} is no whole number of at least 0")
+    if _DATA_DIR.value and not pathlib.Path(_DATA_DIR.value, DATA).is_dir():
+        raise app.UsageError(f"--data_dir: {_DATA_DIR.value} has no prepared {DATA}")
     failed = 0
     for seed, name, method in itertools.product(map(int, _SEEDS.value), settings, methods):
         setting = SETTINGS[name]

@@ -64,6 +64,7 @@ def write(folder: pathlib.Path, path: pathlib.Path, table: NASBench201 | None) -
                 result["scores"]["valid/cifar10"] = float(
                     table.accuracy(number, "cifar10", "valid")
                 )
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(markdown(n, methods, table) for n, methods in results.items()))
     save(draw(results, table), path.with_suffix(".png"))
     for name in results:
@@ -195,7 +196,11 @@ def _draw_panel(axes: Any, name: str, methods: Results, table: NASBench201 | Non
     if lines:
         legend = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2}
         axes.legend(fontsize=8, frameon=False, **legend)
-    label = "test accuracy, %" + (", by the table" if key == "cifar10" else ", trained alike")
+    label = "test accuracy, %" + (
+        ", by the table; the axis is stretched towards the best"
+        if key == "cifar10"
+        else ", trained alike"
+    )
     axes.set_xlabel(label, fontsize=8, color=style.INK)
 
 

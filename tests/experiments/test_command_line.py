@@ -61,7 +61,10 @@ def finish(process):
             ["--config.preset=beta_darts", "--config.search.regularizer_weight=5"],
             "config.search.regularizer_weight needs config.search.regularizer to be set",
         ),
-        (["--config.preset=pc_darts", "--config.space.channels=2"], "mixing.partial=4"),
+        (
+            ["--config.preset=pc_darts", "--config.space.channels=2"],
+            "the space's channels=2: expected",
+        ),
         (
             ["--config.search.epochs=many"],
             "error: flag --config.search.epochs=many: invalid literal",
@@ -83,6 +86,7 @@ def test_mistakes_are_named_in_a_line(arguments, message):
 def test_another_training_than_the_comparisons_is_refused_before_anything_is_written(tmp_path):
     (tmp_path / "compare").mkdir()
     (tmp_path / "compare" / "config.json").write_text('{"train": {"epochs": 999}}')
+    (tmp_path / "compare" / "metrics.jsonl").touch()
     (tmp_path / "config.json").write_text("{}")
     code, out, err = finish(start("--config.train.epochs=2", f"--workdir={tmp_path}"))
     assert code == 1 and out == ""

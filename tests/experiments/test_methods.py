@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import flags
+from absl import app, flags
 from absl.testing import flagsaver
 
 from dnas import data, hypergrad, spaces
@@ -136,6 +136,24 @@ def test_digests_tell_settings_apart():
     assert digest(PRESETS["darts"](alpha_learning_rate=1e-3)) != digest(PRESETS["darts"]())
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--seeds=0,-1", "--data_dir=."], "--seeds: '-1' is no whole number"),
+        (["--data_dir=nowhere"], "--data_dir: nowhere has no prepared cifar10"),
+        (["--presets=dart"], "--presets: 'dart' is none of random, largest"),
+        (["--settings=nb201"], "--settings: nb201 needs --table"),
+        (["--report=report.md"], "error: no results in"),
+    ],
+)
+def test_wrong_flags_are_named_before_any_run(given, message, tmp_path):
+    with flagsaver.flagsaver():
+        flags.FLAGS(["methods", f"--out={tmp_path}", "--settings=s1", *given])
+        with pytest.raises((app.UsageError, SystemExit), match=message):
+            methods.main(["methods"])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_what_is_there_is_not_computed_again(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
@@ -156,7 +174,8 @@ def test_what_is_there_is_not_computed_again(tmp_path, monkeypatch, capsys):
     names = ["random", "darts_pt"]
 
     def run(seeds, presets):
-        argv = ["methods", f"--out={tmp_path}", "--settings=tiny", "--data_dir=unused"]
+        (tmp_path / "cifar10").mkdir(exist_ok=True)
+        argv = ["methods", f"--out={tmp_path}", "--settings=tiny", f"--data_dir={tmp_path}"]
         with flagsaver.flagsaver():
             flags.FLAGS(argv + [f"--seeds={seeds}", f"--presets={','.join(presets)}"])
             methods.main(["methods"])

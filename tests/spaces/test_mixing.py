@@ -88,7 +88,10 @@ def test_auxiliary_skips_and_dropout_need_what_they_need():
     ("make", "message"),
     [
         (lambda: NASBench201(mixing=Mixing(partial=0)), "mixing.partial=0"),
-        (lambda: NASBench201(mixing=Mixing(partial=5)), "partial=5 with channels=16"),
+        (
+            lambda: NASBench201(mixing=Mixing(partial=5)),
+            "channels=16: expected a multiple of 5",
+        ),
         (lambda: DARTS(channels=4, mixing=Mixing(partial=4)), "a multiple of 8"),
         (lambda: DARTS(mixing=Mixing(single_path=1)), "single_path=1: expected True or False"),
         (lambda: DARTS(mixing=4), "mixing=4: expected a dnas.space.Mixing"),
