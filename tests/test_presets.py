@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from dnas import presets, spaces, stopping
+from dnas import presets, spaces
 from dnas.genotype import Genotype
 from dnas.hypergrad import Problem
 from dnas.presets import preset as preset_module
@@ -200,9 +200,6 @@ def test_parts_that_do_not_fit_are_named():
         presets.dnas(decay=float("nan")).check(CELL)
     with pytest.raises(ValueError, match="alignment needs a table that two cells"):
         presets.lambda_darts().check(spaces.NASBench201(channels=4, cells=1, stages=1))
-    wrong = presets.darts(stopping=lambda space: stopping.skip_count(part="normal"))
-    with pytest.raises(ValueError, match=r"part='normal': expected one of \['cell'\]"):
-        wrong.check(CELL)
     assert presets.darts(alpha_interval=np.int64(2), momentum=np.float32(0.5)).alpha_interval == 2
     with pytest.raises(ValueError, match="has no mapping `layers`"):
         presets.lambda_darts().check(types.SimpleNamespace(name="mine", layers=2))

@@ -18,7 +18,7 @@ from dnas.regularize import Regularizer
 from dnas.relax import Relaxation, softmax
 from dnas.selection import Selection
 from dnas.space import SearchSpace, Task
-from dnas.stopping import Record, Stopping
+from dnas.stopping import Stopping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +125,7 @@ class Preset:
             if make is not None:
                 make(1)
         if self.stopping is not None:
-            sizes = {name: (len(d.rows), len(d.options)) for name, d in space.decisions.items()}
-            alike = {name: np.full(size, 1 / size[1]) for name, size in sizes.items()}
-            self.stopping(space).rule([Record(space.discretize(alike), 0.0)])
+            self.stopping(space)
 
     def of_stage(self, stage: Stage) -> "Preset":
         """The settings of one stage."""
