@@ -43,6 +43,8 @@ def plain(value: Any, depth: int = 6) -> Any:
     closes over; an array of numbers by its shape and a checksum; what is nested deeper than
     `depth`, and any other object, by its type.
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if depth == 0:

@@ -60,3 +60,7 @@ def test_smaller_images_are_other_data():
     digits = data.digits()
     whole, small = of_data(digits), of_data(data.pooled(digits, 2))
     assert {key for key in whole if whole[key] != small[key]} == {"image_shape"}
+
+
+def test_numbers_of_numpy_are_told_apart_like_those_of_python():
+    assert plain({"a": np.float32(0.5), "b": np.int64(2)}) == {"a": 0.5, "b": 2}
