@@ -245,6 +245,16 @@ def test_finetuning_has_a_tenth_of_the_learning_rate():
         np.testing.assert_allclose(updates, -0.0025, rtol=1e-6)
 
 
+def test_trainings_from_scratch_have_four_times_the_learning_rate_and_end_at_the_same():
+    preset = presets.darts(weight_decay=0.0, momentum=0.0, clip_norm=0.0)
+    optimizer, weight = preset.retraining().weight_optimizer(2), jnp.ones(1)
+    state, found = optimizer.init(weight), []
+    for _ in range(3):
+        updates, state = optimizer.update(weight, state, weight)
+        found.append(float(updates[0]))
+    np.testing.assert_allclose(found, [-0.1, -0.0505, -0.001], rtol=1e-6)
+
+
 def test_dropout_of_p_darts_falls_and_begins_again():
     stages = presets.p_darts().stages
     rates = [stage.settings["skip_dropout"](250) for stage in stages]

@@ -53,8 +53,8 @@ def test_only_significant_moves_are_taken_and_stale_ones_are_tried_again():
     # 2->3 gained, too, but not where 0->3 has led; that took one more training.
     move, summary = record
     assert (move["row"], move["option"]) == ("0->3", "skip_connect")
-    assert summary == {"trainings": 1 + 24 + 1, "longer": 0} and len(trained) == 26
-    assert {steps for steps, _ in trained} == {15}
+    assert summary == {"trainings": 1 + 24 + 1, "longer": 1 + 6}
+    assert [steps for steps, _ in trained] == 26 * [15] + 7 * [60]
     error = np.sqrt((0.4 * 0.6 + 0.695 * 0.305) / IMAGES)
     np.testing.assert_allclose(move["sigmas"], 0.295 / error, rtol=1e-6)
     assert move["instead_of"]["accuracy"] == pytest.approx(0.4)
@@ -76,9 +76,30 @@ def test_moves_that_gain_as_much_are_trained_longer(rivals, winner):
 
     genotype, record = selection.short_trainings(rivals=rivals)(shared._replace(train=train))
     assert genotype["cell"]["0->3"] == winner
-    # 0.5 is significantly worse than 0.62 at 1,000 images, and not trained longer.
-    assert sum(steps == 40 for steps, _ in trained) == (2 if rivals > 1 else 0)
+    # 0.5 is significantly worse than 0.62 at 1,000 images, and no rival of it.
+    options = [place["option"] for place in record[0].get("longer", ())]
+    assert options == (["skip_connect", "avg_pool_3x3"] if rivals > 1 else [])
     assert record[0]["instead_of"]["accuracy"] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("late", "moves"), [(0.6, 1), (0.52, 0)])
+def test_longer_trainings_have_the_last_word(late, moves):
+    shared, trained = shared_of(conv_cell(), None)
+
+    def train(steps, mixes):
+        trained.extend((steps, mix) for mix in mixes["cell"])
+        skips = mixes["cell"][:, 3].argmax(-1) == 1
+        values = np.where(skips, 0.51 if steps == 10 else late, 0.5)  # 0.45 standard errors
+        return -values, values
+
+    genotype, record = selection.short_trainings(rivals=1)(shared._replace(train=train))
+    assert genotype["cell"]["0->3"] == ("skip_connect" if moves else "nor_conv_3x3")
+    assert len(record) - 1 == moves
+    # The architecture and the one that gained most; and another one where that has led.
+    assert record[-1] == {"trainings": 25, "longer": 2 + moves}
+    assert sum(steps == 40 for steps, _ in trained) == 2 + moves
+    if moves:
+        assert record[0]["instead_of"]["accuracy"] == 0.5 and record[0]["accuracy"] == late
 
 
 def test_of_moves_that_tie_the_likeliest_row_is_taken_whatever_hashes_say():
@@ -119,8 +140,8 @@ def test_trainings_are_limited_and_the_likeliest_options_come_first():
     planted.mix["cell"][4] = [0.05, 0.3, 0.02, 0.32, 0.31]
     shared, trained = shared_of(planted, lambda mix: 0.5)
     _, record = selection.short_trainings(count=3)(shared)
-    assert record == [{"trainings": 3, "longer": 0}]
-    tried = [mix["cell"][4].argmax() for _, mix in trained]
+    assert record == [{"trainings": 3, "longer": 3}]
+    tried = [mix["cell"][4].argmax() for _, mix in trained[:3]]
     assert tried == [3, 4, 1]  # the start, and the two rivals on the least certain row
 
 

@@ -113,7 +113,7 @@ def _select(
             searched.state,
             feed=searched.feed,
             optimizer=searched.preset.finetuning().weight_optimizer(1),
-            training=searched.preset.weight_optimizer,
+            training=searched.preset.retraining().weight_optimizer,
             going_on=searched.going_on,
             augment=augment,
             key=searched.key,

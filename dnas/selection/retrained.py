@@ -27,7 +27,7 @@ def short_trainings(
     epochs: float = 1.0,
     sigmas: float = 3.0,
     count: int = 32,
-    rivals: int = 4,
+    rivals: int = 6,
     longer: int = 4,
 ) -> Selection:
     """Corrects an architecture where short trainings from scratch contradict it.
@@ -37,8 +37,10 @@ def short_trainings(
     architecture being trained by itself and validated. The move that gains most is taken if the
     gain is significant, after longer trainings where others gain as much; and moves that were
     significant, too, are tried again where it led, until none is left (greedy search with lazily
-    evaluated gains; Minoux, 1978). What is not significant stays as the search has it. That
-    short trainings rank searches is from DARTS (Liu et al., 2019), for whole searches.
+    evaluated gains; Minoux, 1978). Short trainings favour what learns fast, so in the end the moves
+    that gained most in them, however little, are compared with the architecture in longer ones.
+    What is not significant stays as the search has it. That short trainings rank searches is from
+    DARTS (Liu et al., 2019), for whole searches.
 
     Args:
       start: selects the first architecture; `strongest` by default.
@@ -48,7 +50,8 @@ def short_trainings(
       count: such trainings at most, that of the first architecture included. Moves to the options
         with the most weight, relative to their row's largest, come first.
       rivals: of the moves that gain most so many at most are trained longer, those that are not
-        significantly worse than the best. The one of the least loss is taken.
+        significantly worse than the best; of which the one of the least loss is taken. In the end
+        so many are compared with the architecture.
       longer: how many times longer.
     """
     checks.positive("epochs", epochs)
@@ -84,6 +87,16 @@ def short_trainings(
                 fresh.add(move)
             else:
                 break
+        while gains:  # with all of them stale or small
+            likely = sorted(gains, key=gains.get, reverse=True)[:rivals]
+            others = {move.apply(shared, genotype): move for move in likely}
+            patient.train([genotype, *others])
+            found = max(others, key=lambda other: patient.gain(genotype, other))
+            if patient.gain(genotype, found) <= sigmas:
+                break
+            record = [*record, others[found].place | patient.facts(genotype, found)]
+            genotype = found
+            del gains[others[found]]
         trainings = {"trainings": len(judge.scores), "longer": len(patient.scores)}
         return Selected(genotype, [*record, trainings])
 
