@@ -53,8 +53,9 @@ def test_only_significant_moves_are_taken_and_stale_ones_are_tried_again():
     # 2->3 gained, too, but not where 0->3 has led; that took one more training.
     move, summary = record
     assert (move["row"], move["option"]) == ("0->3", "skip_connect")
-    assert summary == {"trainings": 1 + 24 + 1, "longer": 1 + 6}
-    assert [steps for steps, _ in trained] == 26 * [15] + 7 * [60]
+    # The start, the cell without convolutions (all skips: as good, at first), each single move.
+    assert summary == {"trainings": 1 + 1 + 24 + 1, "longer": 2 + 6}
+    assert sorted(steps for steps, _ in trained) == 27 * [15] + 8 * [60]
     error = np.sqrt((0.4 * 0.6 + 0.695 * 0.305) / IMAGES)
     np.testing.assert_allclose(move["sigmas"], 0.295 / error, rtol=1e-6)
     assert move["instead_of"]["accuracy"] == pytest.approx(0.4)
@@ -64,6 +65,8 @@ def test_only_significant_moves_are_taken_and_stale_ones_are_tried_again():
 def test_moves_that_gain_as_much_are_trained_longer(rivals, winner):
     def reached(steps, mix):
         option = OPTIONS[mix["cell"][3].argmax()]
+        if not (mix["cell"].argmax(-1) == 3).any():
+            return 0.2
         early = {"skip_connect": 0.62, "avg_pool_3x3": 0.6, "none": 0.5}.get(option, 0.3)
         return early if steps == 10 else {"avg_pool_3x3": 0.7}.get(option, 0.66)
 
@@ -88,7 +91,7 @@ def test_longer_trainings_have_the_last_word(late, moves):
 
     def train(steps, mixes):
         trained.extend((steps, mix) for mix in mixes["cell"])
-        skips = mixes["cell"][:, 3].argmax(-1) == 1
+        skips = (mixes["cell"].argmax(-1) == [3, 3, 3, 1, 3, 3]).all(-1)
         values = np.where(skips, 0.51 if steps == 10 else late, 0.5)  # 0.45 standard errors
         return -values, values
 
@@ -96,7 +99,7 @@ def test_longer_trainings_have_the_last_word(late, moves):
     assert genotype["cell"]["0->3"] == ("skip_connect" if moves else "nor_conv_3x3")
     assert len(record) - 1 == moves
     # The architecture and the one that gained most; and another one where that has led.
-    assert record[-1] == {"trainings": 25, "longer": 2 + moves}
+    assert record[-1] == {"trainings": 26, "longer": 2 + moves}
     assert sum(steps == 40 for steps, _ in trained) == 2 + moves
     if moves:
         assert record[0]["instead_of"]["accuracy"] == 0.5 and record[0]["accuracy"] == late
@@ -141,8 +144,27 @@ def test_trainings_are_limited_and_the_likeliest_options_come_first():
     shared, trained = shared_of(planted, lambda mix: 0.5)
     _, record = selection.short_trainings(count=3)(shared)
     assert record == [{"trainings": 3, "longer": 3}]
-    tried = [mix["cell"][4].argmax() for _, mix in trained[:3]]
-    assert tried == [3, 4, 1]  # the start, and the two rivals on the least certain row
+    start, likeliest, without = [mix["cell"].argmax(-1).tolist() for _, mix in trained[:3]]
+    assert start == [3, 3, 3, 3, 3, 3]
+    assert likeliest == [3, 3, 3, 3, 4, 3]  # the rival on the least certain row
+    assert without == [1, 1, 1, 1, 4, 1]
+
+
+@pytest.mark.parametrize("rows", [6, 3])
+def test_what_is_worse_only_in_all_rows_together_is_done_without(rows):
+    planted = conv_cell()
+    planted.mix["cell"][rows:] = [0.1, 0.2, 0.35, 0.15, 0.2]  # 1x1 convolutions
+
+    def reached(mix):  # 0.9 standard errors for each
+        return 0.5 - 0.02 * float((mix["cell"].argmax(-1) == 3).sum())
+
+    shared, _ = shared_of(planted, reached)
+    genotype, record = selection.short_trainings()(shared)
+    if rows == 6:
+        assert set(genotype["cell"].values()) == {"skip_connect"}  # the next likely option
+        assert [line.get("without") for line in record] == ["nor_conv_3x3", None]
+    else:  # 2.7
+        assert genotype == selection.strongest()(shared).genotype and len(record) == 1
 
 
 def test_an_edge_that_was_left_out_takes_the_place_of_the_weakest():

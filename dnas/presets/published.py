@@ -272,7 +272,7 @@ def random_weight_sharing(**changes) -> Preset:
     return make(parts, changes)
 
 
-def dnas(decay: float = 2.0, **changes) -> Preset:
+def dnas(decay: float = 5.0, **changes) -> Preset:
     """The default: a mild beta decay, corrected by short trainings.
 
     A decay whose weight grows linearly from 0 (Ye et al., 2022, but far weaker) keeps skip

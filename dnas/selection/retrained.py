@@ -26,29 +26,30 @@ def short_trainings(
     start: Selection | None = None,
     epochs: float = 1.0,
     sigmas: float = 3.0,
-    count: int = 32,
+    count: int = 36,
     rivals: int = 6,
     longer: int = 4,
 ) -> Selection:
     """Corrects an architecture where short trainings from scratch contradict it.
 
     A supernet cannot tell what a deep network needs to be trained at all: some of its edges carry a
-    skip connection whatever one of them chooses. So the moves that change one row are tried, each
-    architecture being trained by itself and validated. The move that gains most is taken if the
-    gain is significant, after longer trainings where others gain as much; and moves that were
-    significant, too, are tried again where it led, until none is left (greedy search with lazily
-    evaluated gains; Minoux, 1978). Short trainings favour what learns fast, so in the end the moves
-    that gained most in them, however little, are compared with the architecture in longer ones.
-    What is not significant stays as the search has it. That short trainings rank searches is from
-    DARTS (Liu et al., 2019), for whole searches.
+    skip connection whatever one of them chooses. So moves are tried, each architecture being
+    trained by itself and validated: those that change one row, and those that do without an
+    operation, because what is a little worse in many rows is significant only in all together. The
+    move that gains most is taken if the gain is significant, after longer trainings where others
+    gain as much; and moves that were significant, too, are tried again where it led, until none is
+    left (greedy search with lazily evaluated gains; Minoux, 1978). Short trainings favour what
+    learns fast, so in the end the moves that gained most in them, however little, are compared with
+    the architecture in longer ones. What is not significant stays as the search has it. That short
+    trainings rank searches is from DARTS (Liu et al., 2019), for whole searches.
 
     Args:
       start: selects the first architecture; `strongest` by default.
       epochs: of each training; may be a fraction.
       sigmas: a gain is significant if it is more than so many standard errors of the difference
         of two accuracies.
-      count: such trainings at most, that of the first architecture included. Moves to the options
-        with the most weight, relative to their row's largest, come first.
+      count: such trainings at most, that of the first architecture included. Left out are moves to
+        options with the least weight, relative to their row's largest.
       rivals: of the moves that gain most so many at most are trained longer, those that are not
         significantly worse than the best; of which the one of the least loss is taken. In the end
         so many are compared with the architecture.
@@ -65,7 +66,7 @@ def short_trainings(
         genotype, record = start(shared)
         short = max(1, shared.steps(epochs))
         judge, patient = _Judge(shared, short), _Judge(shared, longer * short)
-        moves = _moves(shared, genotype)[: count - 1]
+        moves = _moves(shared, genotype, count - 1)
         judge.train([genotype, *(move.apply(shared, genotype) for move in moves)])
         gains = {move: judge.gain(genotype, move.apply(shared, genotype)) for move in moves}
         fresh = set(moves)  # those whose gain is that over the present architecture
@@ -124,16 +125,43 @@ class _Move(NamedTuple):
         return shared.space.discretize(replaced(cleared, self.choice, self.option, peak))
 
 
-def _moves(shared: Shared, genotype: Genotype) -> list[_Move]:
-    """All moves that change an architecture, the least unlikely first."""
+class _Without(NamedTuple):
+    """No more of an operation: all rows that have it take their strongest other option."""
+
+    option: str
+
+    @property
+    def place(self) -> dict[str, str]:
+        """What it decides, for the record."""
+        return {"without": self.option}
+
+    def apply(self, shared: Shared, genotype: Genotype) -> Genotype:
+        """The architecture after it. Rows that can be nothing else keep the operation."""
+        tables = one_hot(shared.space, genotype, shared.mix)
+        for choice in choices_of(shared.space):
+            others = [o for o in choice.allowed if choice.options[o] != self.option]
+            if others and genotype[choice.part].get(choice.row) == self.option:
+                best = max(others, key=shared.mix[choice.table][choice.index].__getitem__)
+                cleared = replaced(tables, choice, slice(None), 0.0)
+                tables = replaced(cleared, choice, best, 1.0)
+        return shared.space.discretize(tables)
+
+
+def _moves(shared: Shared, genotype: Genotype, count: int) -> list[_Move | _Without]:
+    """Moves that change an architecture, of one row the least unlikely; then those of many."""
 
     def likelihood(move: _Move) -> float:
         weights = np.asarray(shared.mix[move.choice.table][move.choice.index], np.float64)
         return float(weights[move.option] / max(weights.max(), 1e-30))
 
+    def changes(move: _Move | _Without) -> bool:
+        return move.apply(shared, genotype) != genotype
+
     every = [_Move(choice, o) for choice in choices_of(shared.space) for o in choice.allowed]
-    changing = (move for move in every if move.apply(shared, genotype) != genotype)
-    return sorted(changing, key=likelihood, reverse=True)
+    names = dict.fromkeys(move.place["option"] for move in every)
+    without = list(filter(changes, map(_Without, names)))[:count]
+    single = sorted(filter(changes, every), key=likelihood, reverse=True)
+    return single[: count - len(without)] + without
 
 
 class _Judge:
@@ -151,7 +179,9 @@ class _Judge:
         scores = scores_of(shared.train, self.steps, mixes)
         self.scores |= dict(zip(new, scores, strict=True))
 
-    def contest(self, rivals: Mapping[Genotype, _Move]) -> tuple[Genotype, dict[str, Any]]:
+    def contest(
+        self, rivals: Mapping[Genotype, _Move | _Without]
+    ) -> tuple[Genotype, dict[str, Any]]:
         """The one of the least loss, which tells equals apart better than accuracy; and all."""
         self.train(list(rivals))
         best = max(rivals, key=lambda genotype: self.scores[genotype].negative_loss)
