@@ -167,6 +167,28 @@ def test_what_is_worse_only_in_all_rows_together_is_done_without(rows):
         assert genotype == selection.strongest()(shared).genotype and len(record) == 1
 
 
+@pytest.mark.parametrize(("alone", "kept"), [(0.66, False), (0.63, True)])
+def test_a_move_is_undone_that_others_made_needless(alone, kept):
+    """Longer trainings take the move of 0->1 first; then that of 0->3 may do without it."""
+    shared, _ = shared_of(conv_cell(), None)
+
+    def reached(steps, options):
+        skips = tuple(edge for edge, option in enumerate(options) if option == 1)
+        early = {(0,): 0.64, (3,): alone, (0, 3): 0.71}.get(skips, 0.3)
+        return early if steps == 10 else {(0,): 0.8, (0, 3): 0.8}.get(skips, 0.7)
+
+    def train(steps, mixes):
+        values = np.array([reached(steps, options) for options in mixes["cell"].argmax(-1)])
+        return -values, values
+
+    genotype, record = selection.short_trainings()(shared._replace(train=train))
+    skips = [row for row, option in genotype["cell"].items() if option == "skip_connect"]
+    assert skips == (["0->1", "0->3"] if kept else ["0->3"])
+    undone = [line["undone"]["row"] for line in record if "undone" in line]
+    assert undone == ([] if kept else ["0->1"])
+    assert record[-1]["trainings"] == 27 and "longer" in record[0]
+
+
 def test_an_edge_that_was_left_out_takes_the_place_of_the_weakest():
     planted = Planted(SMALL)
     start = selection.strongest()(planted.shared()).genotype

@@ -275,17 +275,18 @@ def random_weight_sharing(**changes) -> Preset:
 def dnas(decay: float = 5.0, **changes) -> Preset:
     """The default: a mild beta decay, corrected by short trainings.
 
-    A decay whose weight grows linearly from 0 (Ye et al., 2022, but far weaker) keeps skip
+    A decay whose weight grows linearly from 0 (Ye et al., 2022, but a tenth of theirs) keeps skip
     connections from taking over in NAS-Bench-201 (not in RobustDARTS' S2, where convolutions have
-    no other rival); alphas wait for a fifth of the epochs. Where a deep network needs
-    a skip connection to be trained at all, `dnas.selection.short_trainings` finds it.
+    no other rival); alphas wait for a fifth of the epochs. What that gets wrong,
+    `dnas.selection.short_trainings` finds: the skip connection that a deep network needs to be
+    trained at all, and the noise that a decay prefers in S4.
 
     Args:
       decay: the weight at the end. Found with the comparison of methods
-        (experiments/benchmarks/results.md), between 0.5, with which more edges are skip
-        connections in NAS-Bench-201, and 5, with which most are noise in S4. Adam takes smaller
-        steps for noisier gradients, which would explain both: the stronger the decay, the more
-        it spares what has those, convolutions or noise.
+        (experiments/benchmarks/results.md): with less of it more edges are skip connections in
+        NAS-Bench-201, with more of it noise in S4. Adam takes smaller steps for noisier gradients,
+        which would explain both: the stronger the decay, the more it spares what has those,
+        convolutions or noise.
       **changes: other values for the attributes of `Preset`.
     """
     parts = {

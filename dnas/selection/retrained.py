@@ -1,5 +1,6 @@
 """Selections among architectures that are trained by themselves, from scratch and shortly."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -38,18 +39,20 @@ def short_trainings(
     operation, because what is a little worse in many rows is significant only in all together. The
     move that gains most is taken if the gain is significant, after longer trainings where others
     gain as much; and moves that were significant, too, are tried again where it led, until none is
-    left (greedy search with lazily evaluated gains; Minoux, 1978). Short trainings favour what
-    learns fast, so in the end the moves that gained most in them, however little, are compared with
-    the architecture in longer ones. What is not significant stays as the search has it. That short
-    trainings rank searches is from DARTS (Liu et al., 2019), for whole searches.
+    left (greedy search with lazily evaluated gains; Minoux, 1978). Then moves are undone without
+    which the architecture is not significantly worse, now that others were taken. Short trainings
+    favour what learns fast, so in the end the moves that gained most in them, however little, are
+    compared with the architecture in longer ones. What is not significant stays as the search has
+    it. That short trainings rank searches is from DARTS (Liu et al., 2019), for whole searches.
 
     Args:
       start: selects the first architecture; `strongest` by default.
       epochs: of each training; may be a fraction.
       sigmas: a gain is significant if it is more than so many standard errors of the difference
         of two accuracies.
-      count: such trainings at most, that of the first architecture included. Left out are moves to
-        options with the least weight, relative to their row's largest.
+      count: such trainings at most, that of the first architecture included, and but for those
+        that may undo a move. Left out are moves to options with the least weight, relative to
+        their row's largest.
       rivals: of the moves that gain most so many at most are trained longer, those that are not
         significantly worse than the best; of which the one of the least loss is taken. In the end
         so many are compared with the architecture.
@@ -63,7 +66,8 @@ def short_trainings(
     start = start or strongest()
 
     def select(shared: Shared) -> Selected:
-        genotype, record = start(shared)
+        first, record = start(shared)
+        genotype, taken = first, []
         short = max(1, shared.steps(epochs))
         judge, patient = _Judge(shared, short), _Judge(shared, longer * short)
         moves = _moves(shared, genotype, count - 1)
@@ -81,6 +85,7 @@ def short_trainings(
                 move = close[found]
                 record = [*record, move.place | judge.facts(genotype, found) | facts]
                 genotype, fresh = found, set()
+                taken.append(move)
                 del gains[move]
             elif len(judge.scores) < count:
                 judge.train([found])
@@ -88,6 +93,13 @@ def short_trainings(
                 fresh.add(move)
             else:
                 break
+        for move in taken[:-1]:  # was it needed only until the others were taken?
+            rest = [other for other in taken if other != move]
+            found = functools.reduce(lambda g, other: other.apply(shared, g), rest, first)
+            judge.train([found])
+            if found != genotype and judge.gain(found, genotype) <= sigmas:
+                record = [*record, {"undone": move.place} | judge.facts(genotype, found)]
+                genotype, taken = found, rest
         while gains:  # with all of them stale or small
             likely = sorted(gains, key=gains.get, reverse=True)[:rivals]
             others = {move.apply(shared, genotype): move for move in likely}
