@@ -63,7 +63,7 @@ METHODS: Mapping[str, Callable[..., Preset]] = {
     **PRESETS,
     "dnas_without_decay": functools.partial(dnas, regularizers=None),
     "dnas_decay_0.5": functools.partial(dnas, decay=0.5),
-    "dnas_decay_5": functools.partial(dnas, decay=5.0),
+    "dnas_decay_2": functools.partial(dnas, decay=2.0),
     "drnas_single_stage": functools.partial(drnas, modify=mixing(), stages=()),
     "random_corrected": functools.partial(corrected, None),
     "largest_corrected": functools.partial(corrected, _costliest),
