@@ -137,7 +137,7 @@ def test_published_numbers_of_schedules_rules_and_selections():
     (decay,) = presets.dnas().regularizers(101, CELL)
     alphas = {"cell": jnp.asarray([[0.0, 2.0]])}
     found = [float(decay(alphas, alphas, step)[0]) for step in (0, 50, 100)]
-    np.testing.assert_allclose(found, np.array([0, 1, 2]) * np.log(1 + np.exp(2)), rtol=1e-5)
+    np.testing.assert_allclose(found, np.array([0, 2.5, 5]) * np.log(1 + np.exp(2)), rtol=1e-5)
 
     # Seven steps of ascent, to the end of the radius.
     mix, steps = {"cell": jnp.full((3, 2), 0.5)}, []
