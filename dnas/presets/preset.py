@@ -153,8 +153,8 @@ class Preset:
     def retraining(self) -> "Preset":
         """For short trainings from scratch: four times the learning rate.
 
-        Single architectures bear more than a supernet does, 0.1 in NAS-Bench-201 (Dong and Yang,
-        2020), and few steps need it.
+        That makes 0.1 of 0.025, with which NAS-Bench-201 trains its architectures (Dong and Yang,
+        2020). Those tried validate better so (experiments/benchmarks/results.md).
         """
         return dataclasses.replace(self, learning_rate=4 * self.learning_rate)
 
