@@ -31,32 +31,31 @@ def short_trainings(
     rivals: int = 6,
     longer: int = 4,
 ) -> Selection:
-    """Corrects an architecture where short trainings from scratch contradict it.
+    """Corrects an architecture where trainings from scratch contradict it.
 
     A supernet cannot tell what a deep network needs to be trained at all: some of its edges carry a
     skip connection whatever one of them chooses. So moves are tried, each architecture being
     trained by itself and validated: those that change one row, and those that do without an
-    operation, because what is a little worse in many rows is significant only in all together. The
-    move that gains most is taken if the gain is significant, after longer trainings where others
-    gain as much; and moves that were significant, too, are tried again where it led, until none is
-    left (greedy search with lazily evaluated gains; Minoux, 1978). Then moves are undone without
-    which the architecture is not significantly worse, now that others were taken. Short trainings
-    favour what learns fast, so in the end the moves that gained most in them, however little, are
-    compared with the architecture in longer ones. What is not significant stays as the search has
-    it. That short trainings rank searches is from DARTS (Liu et al., 2019), for whole searches.
+    operation, because what is a little worse in many rows is significant only in all together.
+    Short trainings propose and longer ones decide, for short ones favour what learns fast, and vary
+    by more than their images explain. A move that gains significantly is proposed, with those that
+    gain as much, and the best of them is taken if it is significantly better in longer trainings,
+    too. Moves that were significant are tried again where it led, until none is left (greedy search
+    with lazily evaluated gains; Minoux, 1978). Then moves are undone without which the architecture
+    is not significantly worse, now that others were taken; and in the end those that gained most,
+    however little, are proposed. What is not significant stays as the search has it. That short
+    trainings rank searches is from DARTS (Liu et al., 2019), for whole searches.
 
     Args:
       start: selects the first architecture; `strongest` by default.
-      epochs: of each training; may be a fraction.
+      epochs: of each short training; may be a fraction.
       sigmas: a gain is significant if it is more than so many standard errors of the difference
         of two accuracies.
-      count: such trainings at most, that of the first architecture included, and but for those
-        that may undo a move. Left out are moves to options with the least weight, relative to
-        their row's largest.
-      rivals: of the moves that gain most so many at most are trained longer, those that are not
-        significantly worse than the best; of which the one of the least loss is taken. In the end
-        so many are compared with the architecture.
-      longer: how many times longer.
+      count: short trainings at most, that of the first architecture included. Left out are moves
+        to options with the least weight, relative to their row's largest.
+      rivals: so many moves at most are proposed together. That of the least loss, which tells
+        equals apart better than accuracy, is taken or none.
+      longer: how many times longer those trainings are.
     """
     checks.positive("epochs", epochs)
     checks.positive("sigmas", sigmas)
@@ -67,51 +66,15 @@ def short_trainings(
 
     def select(shared: Shared) -> Selected:
         first, record = start(shared)
-        genotype, taken = first, []
-        short = max(1, shared.steps(epochs))
-        judge, patient = _Judge(shared, short), _Judge(shared, longer * short)
-        moves = _moves(shared, genotype, count - 1)
-        judge.train([genotype, *(move.apply(shared, genotype) for move in moves)])
-        gains = {move: judge.gain(genotype, move.apply(shared, genotype)) for move in moves}
-        fresh = set(moves)  # those whose gain is that over the present architecture
-        while gains and gains[move := max(gains, key=gains.get)] > sigmas:
-            found = move.apply(shared, genotype)
-            if move in fresh:
-                # In the order of `gains`, not of a set's hashes, so that ties end the same way.
-                order = sorted(filter(fresh.__contains__, gains), key=gains.get, reverse=True)
-                close = {m.apply(shared, genotype): m for m in order[:rivals]}
-                close = {g: m for g, m in close.items() if judge.gain(g, found) <= sigmas}
-                found, facts = patient.contest(close) if len(close) > 1 else (found, {})
-                move = close[found]
-                record = [*record, move.place | judge.facts(genotype, found) | facts]
-                genotype, fresh = found, set()
-                taken.append(move)
-                del gains[move]
-            elif len(judge.scores) < count:
-                judge.train([found])
-                gains[move] = judge.gain(genotype, found)
-                fresh.add(move)
-            else:
-                break
-        for move in taken[:-1]:  # was it needed only until the others were taken?
-            rest = [other for other in taken if other != move]
-            found = functools.reduce(lambda g, other: other.apply(shared, g), rest, first)
-            judge.train([found])
-            if found != genotype and judge.gain(found, genotype) <= sigmas:
-                record = [*record, {"undone": move.place} | judge.facts(genotype, found)]
-                genotype, taken = found, rest
-        while gains:  # with all of them stale or small
-            likely = sorted(gains, key=gains.get, reverse=True)[:rivals]
-            others = {move.apply(shared, genotype): move for move in likely}
-            patient.train([genotype, *others])
-            found = max(others, key=lambda other: patient.gain(genotype, other))
-            if patient.gain(genotype, found) <= sigmas:
-                break
-            record = [*record, others[found].place | patient.facts(genotype, found)]
-            genotype = found
-            del gains[others[found]]
-        trainings = {"trainings": len(judge.scores), "longer": len(patient.scores)}
-        return Selected(genotype, [*record, trainings])
+        steps = max(1, shared.steps(epochs))
+        short, long = _Judge(shared, steps, sigmas), _Judge(shared, longer * steps, sigmas)
+        walk = _Walk(shared, first, long)
+        gains = _climb(walk, short, count, rivals)
+        walk.undo()
+        while gains and (taken := walk.take(_largest(gains, rivals))):
+            del gains[taken]
+        trainings = {"trainings": len(short.scores), "longer": len(long.scores)}
+        return Selected(walk.genotype, [*record, *walk.record, trainings])
 
     return select
 
@@ -159,14 +122,17 @@ class _Without(NamedTuple):
         return shared.space.discretize(tables)
 
 
-def _moves(shared: Shared, genotype: Genotype, count: int) -> list[_Move | _Without]:
+Move = _Move | _Without
+
+
+def _moves(shared: Shared, genotype: Genotype, count: int) -> list[Move]:
     """Moves that change an architecture, of one row the least unlikely; then those of many."""
 
     def likelihood(move: _Move) -> float:
         weights = np.asarray(shared.mix[move.choice.table][move.choice.index], np.float64)
         return float(weights[move.option] / max(weights.max(), 1e-30))
 
-    def changes(move: _Move | _Without) -> bool:
+    def changes(move: Move) -> bool:
         return move.apply(shared, genotype) != genotype
 
     every = [_Move(choice, o) for choice in choices_of(shared.space) for o in choice.allowed]
@@ -179,8 +145,8 @@ def _moves(shared: Shared, genotype: Genotype, count: int) -> list[_Move | _With
 class _Judge:
     """Trains architectures, each of them once."""
 
-    def __init__(self, shared: Shared, steps: int):
-        self.shared, self.steps = shared, steps
+    def __init__(self, shared: Shared, steps: int, sigmas: float):
+        self.shared, self.steps, self.sigmas = shared, steps, sigmas
         self.scores: dict[Genotype, Score] = {}
 
     def train(self, genotypes: Sequence[Genotype]) -> None:
@@ -190,14 +156,6 @@ class _Judge:
         mixes = [one_hot(space, genotype, shared.mix) for genotype in new]
         scores = scores_of(shared.train, self.steps, mixes)
         self.scores |= dict(zip(new, scores, strict=True))
-
-    def contest(
-        self, rivals: Mapping[Genotype, _Move | _Without]
-    ) -> tuple[Genotype, dict[str, Any]]:
-        """The one of the least loss, which tells equals apart better than accuracy; and all."""
-        self.train(list(rivals))
-        best = max(rivals, key=lambda genotype: self.scores[genotype].negative_loss)
-        return best, {"longer": [m.place | self.scores[g].facts for g, m in rivals.items()]}
 
     def gain(self, before: Genotype, after: Genotype) -> float:
         """Gained accuracy in standard errors of the difference."""
@@ -209,3 +167,79 @@ class _Judge:
         """The numbers, for the record."""
         gain = {"sigmas": self.gain(before, after), "instead_of": self.scores[before].facts}
         return gain | self.scores[after].facts
+
+    def better(self, one: Genotype, other: Genotype) -> bool:
+        """Whether one is significantly better than another."""
+        return self.gain(other, one) > self.sigmas
+
+
+class _Walk:
+    """An architecture, and the moves that led to it as its judge decided."""
+
+    def __init__(self, shared: Shared, first: Genotype, judge: _Judge):
+        self.shared, self.judge = shared, judge
+        self.first = self.genotype = first
+        self.moves: list[Move] = []
+        self.record: list[dict[str, Any]] = []
+
+    def after(self, move: Move) -> Genotype:
+        """The architecture that a move leads to."""
+        return move.apply(self.shared, self.genotype)
+
+    def take(self, moves: Sequence[Move]) -> Move | None:
+        """Takes the best of some moves if it is significantly better; or none of them."""
+        before, found = self.genotype, [self.after(move) for move in moves]
+        self.judge.train([before, *found])
+        scores = self.judge.scores
+        best = max(range(len(moves)), key=lambda i: scores[found[i]].negative_loss)
+        taken = self.judge.better(found[best], before)
+        tried = [m.place | scores[g].facts for m, g in zip(moves, found, strict=True)]
+        facts = self.judge.facts(before, found[best]) | {"taken": taken, "proposed": tried}
+        self.record.append(moves[best].place | facts)
+        if not taken:
+            return None
+        self.genotype = found[best]
+        self.moves.append(moves[best])
+        return moves[best]
+
+    def undo(self) -> None:
+        """Undoes moves that were needed only until others were taken."""
+        for move in self.moves[:-1]:
+            rest = [other for other in self.moves if other != move]
+            found = functools.reduce(lambda g, other: other.apply(self.shared, g), rest, self.first)
+            self.judge.train([found])
+            if found != self.genotype and not self.judge.better(self.genotype, found):
+                facts = self.judge.facts(self.genotype, found)
+                self.record.append({"undone": move.place} | facts)
+                self.genotype, self.moves = found, rest
+
+
+def _climb(walk: _Walk, short: _Judge, count: int, rivals: int) -> dict[Move, float]:
+    """Takes moves until none of them is significant in short trainings, or no training is left.
+
+    Returns:
+      What those gain that were not proposed, or not taken because another one was.
+    """
+    moves = _moves(walk.shared, walk.genotype, count - 1)
+    short.train([walk.genotype, *map(walk.after, moves)])
+    gains = {move: short.gain(walk.genotype, walk.after(move)) for move in moves}
+    fresh = dict(gains)  # those over the present architecture
+    while gains and gains[move := max(gains, key=gains.get)] > short.sigmas:
+        found = walk.after(move)
+        if move in fresh:
+            close = [m for m in _largest(fresh, rivals) if not short.better(found, walk.after(m))]
+            taken = walk.take(close)
+            for other in [taken] if taken else close:
+                del gains[other]
+            fresh = {} if taken else {m: gain for m, gain in fresh.items() if m in gains}
+        elif len(short.scores) < count:
+            short.train([found])
+            gains[move] = fresh[move] = short.gain(walk.genotype, found)
+        else:
+            break
+    return gains
+
+
+def _largest(gains: Mapping[Move, float], count: int) -> list[Move]:
+    """The moves that gain most; the first ones where they gain the same."""
+    return sorted(gains, key=gains.get, reverse=True)[:count]
