@@ -32,6 +32,8 @@ _TRAINED_COLUMNS = {
 }
 _DIGITS = {"rank/cifar10": 0, "parameters": 0}
 _ROW = 0.22  # inches
+_FAILED = 4.0  # so many points below the weaker control are written, not drawn
+_BLUE = "#00609E"
 
 Results = dict[str, list[dict[str, Any]]]  # by method
 
@@ -66,9 +68,9 @@ def write(folder: pathlib.Path, path: pathlib.Path, table: NASBench201 | None) -
                 )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(markdown(n, methods, table) for n, methods in results.items()))
-    save(draw(results, table), path.with_suffix(".png"))
-    for name in results:
-        curves = skips_by_epoch(results[name])
+    for name, methods in results.items():
+        save(draw(name, methods, table), path.with_name(f"{path.stem}-{name}.png"))
+        curves = skips_by_epoch(methods)
         if curves and SETTINGS[name].recipe is None:
             save(draw_skips(curves), path.with_name(f"{path.stem}-{name}-skips.png"))
 
@@ -123,20 +125,67 @@ def _cell(values: Sequence[float], key: str) -> str:
     return f"{statistics.fmean(values):,.{digits}f}{deviation}"
 
 
-def draw(results: Mapping[str, Results], table: NASBench201 | None) -> Any:
-    """One panel a setting: a dot a seed, a bar at the mean, controls as lines."""
-    heights = [_ROW * (2 + len(methods)) for methods in results.values()]
-    gap, left, width = 0.75, 2.2, 6.8
-    total = sum(heights) + gap * len(heights) + 0.1
-    figure = style.new_figure(width, total)
-    top = total
-    for (name, methods), height in zip(results.items(), heights, strict=True):
-        top -= 0.35 + height
-        box = (left / width, top / total, 1 - (left + 0.2) / width, height / total)
-        axes = figure.add_axes(box)
-        _draw_panel(axes, name, ranked(name, methods), table)
-        top -= gap - 0.35
+def draw(name: str, methods: Results, table: NASBench201 | None) -> Any:
+    """One setting: a dot a seed, a bar at the mean, controls as lines; the best method first."""
+    key, tabular = score_of(name), SETTINGS[name].recipe is None
+    values = {m: [r["scores"][key] for r in runs] for m, runs in ranked(name, methods).items()}
+    lines = {m: statistics.fmean(values.pop(m)) for m in CONTROLS if m in values}
+    if tabular and table is not None and "random" in lines:  # all there are, not those drawn
+        lines["random"] = float(np.mean(table.accuracy(np.arange(5**6))))
+    height = _ROW * max(len(values), 1)
+    figure = style.new_figure(6.8, height + 0.9)
+    bottom, top = 0.5 / (height + 0.9), 1 - 0.4 / (height + 0.9)
+    figure.subplots_adjust(left=0.33, right=0.97, bottom=bottom, top=top)
+    axes = figure.subplots()
+    every = [*itertools.chain(*values.values()), *lines.values()]
+    if tabular:
+        _stretch(axes, table, min(every))
+        label = "test accuracy, %, by the table; the axis is stretched towards the best"
+    else:
+        _cut(axes, values, min([*lines.values(), max(every)]) - _FAILED)
+        label = "test accuracy, %, trained alike"
+    for position, found in enumerate(values.values()):
+        axes.plot(found, [position] * len(found), "o", color=_BLUE, ms=4, alpha=0.7, mew=0)
+        if len(found) > 1:
+            axes.plot([statistics.fmean(found)], [position], "|", color=style.INK, ms=11, mew=1.6)
+    for dashes, (control, mean) in zip(("--", ":"), lines.items(), strict=False):
+        axes.axvline(mean, color="#C44E00", ls=dashes, lw=1, label=control, zorder=0)
+    names = [f"{method}, n={len(found)}" for method, found in values.items()]
+    axes.set_yticks(range(len(values)), names, fontsize=8)
+    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_title(name, loc="left", fontsize=9, weight="bold", color=style.INK)
+    axes.grid(axis="x", color=style.GRID, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if lines:
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2}
+        axes.legend(fontsize=8, frameon=False, **place)
+    axes.set_xlabel(label, fontsize=8, color=style.INK)
     return figure
+
+
+def _cut(axes: Any, values: Mapping[str, Sequence[float]], lowest: float) -> None:
+    """An axis that begins there; what is lower is written at its edge."""
+    highest = max(lowest + 2 * _FAILED, *itertools.chain(*values.values()))
+    axes.set_xlim(lowest, highest + 0.05 * (highest - lowest))
+    for position, found in enumerate(values.values()):
+        low = ", ".join(f"{value:.1f}" for value in found if value < lowest)
+        if low:
+            axes.text(lowest, position, f" \u25c2 {low}", fontsize=8, color=_BLUE, va="center")
+
+
+def _stretch(axes: Any, table: NASBench201 | None, lowest: float) -> None:
+    """An axis that is logarithmic in the distance to the best: most methods are close to it."""
+    best = 94.38 if table is None else float(np.max(table.accuracy(np.arange(5**6)))) + 0.01
+    nearest = 0.05
+
+    def forward(x):
+        return -np.log(np.maximum(best - x, 0) + nearest)
+
+    axes.set_xscale("function", functions=(forward, lambda y: best + nearest - np.exp(-y)))
+    axes.set_xlim(min(50, lowest - 1), best)
+    axes.set_xticks([55, 80, 90, 93, 94, 94.3])
 
 
 def skips_by_epoch(methods: Results) -> dict[str, list[list[float]]]:
@@ -165,53 +214,7 @@ def draw_skips(curves: Mapping[str, Sequence[Sequence[float]]]) -> Any:
         axes.set_visible(method is not None)
         axes.set_title(method, fontsize=7, loc="left", color=style.INK)
         for shares in found:
-            axes.plot(range(len(shares)), shares, color="#00609E", lw=1.1, alpha=0.7)
+            axes.plot(range(len(shares)), shares, color=_BLUE, lw=1.1, alpha=0.7)
     figure.supxlabel("epochs", fontsize=8, color=style.INK)
     figure.supylabel("share of edges that skip", fontsize=8, color=style.INK)
     return figure
-
-
-def _draw_panel(axes: Any, name: str, methods: Results, table: NASBench201 | None) -> None:
-    key = score_of(name)
-    values = {m: [r["scores"][key] for r in runs] for m, runs in methods.items()}
-    lines = {m: statistics.fmean(values.pop(m)) for m in CONTROLS if m in values}
-    if key == "cifar10":
-        if table is not None and "random" in lines:  # all there are, not those drawn
-            lines["random"] = float(np.mean(table.accuracy(np.arange(5**6))))
-        _stretch(axes, table, min(itertools.chain(*values.values(), lines.values())))
-    for position, found in enumerate(values.values()):
-        axes.plot(found, [position] * len(found), "o", color="#00609E", ms=4, alpha=0.7, mew=0)
-        if len(found) > 1:
-            axes.plot([statistics.fmean(found)], [position], "|", color=style.INK, ms=11, mew=1.6)
-    for dashes, (control, mean) in zip(("--", ":"), lines.items(), strict=False):
-        axes.axvline(mean, color="#C44E00", ls=dashes, lw=1, label=control, zorder=0)
-    names = [f"{method}, n={len(found)}" for method, found in values.items()]
-    axes.set_yticks(range(len(values)), names, fontsize=8)
-    axes.set_ylim(len(values) - 0.4, -0.6)
-    axes.tick_params(axis="x", labelsize=8)
-    axes.set_title(name, loc="left", fontsize=9, weight="bold", color=style.INK)
-    axes.grid(axis="x", color=style.GRID, lw=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    if lines:
-        legend = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2}
-        axes.legend(fontsize=8, frameon=False, **legend)
-    label = "test accuracy, %" + (
-        ", by the table; the axis is stretched towards the best"
-        if key == "cifar10"
-        else ", trained alike"
-    )
-    axes.set_xlabel(label, fontsize=8, color=style.INK)
-
-
-def _stretch(axes: Any, table: NASBench201 | None, lowest: float) -> None:
-    """An axis that is logarithmic in the distance to the best: most methods are close to it."""
-    best = 94.38 if table is None else float(np.max(table.accuracy(np.arange(5**6)))) + 0.01
-    nearest = 0.05
-
-    def forward(x):
-        return -np.log(np.maximum(best - x, 0) + nearest)
-
-    axes.set_xscale("function", functions=(forward, lambda y: best + nearest - np.exp(-y)))
-    axes.set_xlim(min(50, lowest - 1), best)
-    axes.set_xticks([55, 80, 90, 93, 94, 94.3])

@@ -224,7 +224,7 @@ def test_report(tmp_path):
     assert names == ["method", "dnas", "largest", "random", "darts", "method", "oles"]
     assert "| darts | 2 | 1.00 ± 0.00 | 55.00 ± 1.41 |" in text and "| 60 |" in text
     assert "| random | 1 | 1.00 | 87.00 |" in text  # one seed has no deviation
-    assert (tmp_path / "report.png").stat().st_size > 10_000
+    assert (tmp_path / "report-nb201.png").stat().st_size > 10_000
     assert (tmp_path / "report-nb201-skips.png").stat().st_size > 5_000
     curves = methods_report.skips_by_epoch(methods_report.read(tmp_path)["nb201"])
     assert curves == {"darts": [[0.5, 1.0]] * 2}
