@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from dnas import data as datasets
 from dnas.bilevel import Search, SearchState, merge
 from dnas.data import Augment, Dataset, Feed, Split, evaluation_batches
 from dnas.jobs import initialize, loop
+from dnas.jobs.ahead import Ahead
 from dnas.jobs.journal import Journal
 from dnas.jobs.progress import Progress
 from dnas.selection import Shared, masked
@@ -24,6 +26,7 @@ from dnas.selection.shared import Tables
 from dnas.space import Mix, SearchSpace, Task
 
 IMAGES = 1000
+TRAININGS = 2  # at a time on a CPU, whose cores a small network leaves idle; more was not measured
 DECIDED = 10.0  # the size of the logits of rows that are decided
 
 # (params, images, mix, key) -> logits
@@ -232,20 +235,24 @@ def _train(
         bar = Progress(title, count * steps, 0, count, show=progress, unit="training")
 
         def one(i: int) -> tuple[np.ndarray, np.ndarray]:
-            if steps not in compiled:
-                bar.compiling()
-            made.append(i)
             mix = {name: tables[i] for name, tables in mixes.items()}
             trained = tuner(steps)(first(), mix, steps)
-            mine = {name: tables[i : i + 1] for name, tables in mixes.items()}
-            return evaluate(trained, mine)
+            return evaluate(trained, {name: tables[i : i + 1] for name, tables in mixes.items()})
 
-        with contextlib.closing(bar):
+        with contextlib.closing(bar), Ahead(one, count, _at_a_time()) as ahead:
+
+            def measure(i: int) -> tuple[np.ndarray, np.ndarray]:
+                made.append(i)
+                if steps in compiled:
+                    return ahead(i)
+                bar.compiling()
+                return one(i)
+
             if steps in compiled:
                 bar.compiled()
             for i in range(count):
                 kind = f"training for {steps}"
-                found.append(journal.measured(kind, functools.partial(one, i)))
+                found.append(journal.measured(kind, functools.partial(measure, i)))
                 bar.update(i + 1, (i + 1) * steps, {"valid_accuracy": found[-1][1][0]})
                 if made and steps not in compiled:
                     bar.compiled()  # neither this time nor answers from the journal tell the speed
@@ -254,6 +261,12 @@ def _train(
         return losses, accuracies
 
     return train
+
+
+def _at_a_time() -> int:
+    """How many trainings are run at a time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(TRAININGS, cores or 1) if jax.default_backend() == "cpu" else 1
 
 
 def _resume(
