@@ -60,9 +60,9 @@ def test_only_significant_moves_are_taken_and_stale_ones_are_tried_again():
     move, *others = lines
     assert (move["row"], move["option"]) == ("0->3", "skip_connect")
     # The start, the cell without convolutions (all skips: as good, at first), each single move; the
-    # longer ones are of the start, those two, and of six more in the end.
-    assert summary == {"trainings": 1 + 1 + 24 + 1, "longer": 1 + 2 + 6}
-    assert sorted(steps for steps, _ in trained) == 27 * [15] + 9 * [60]
+    # longer ones are of the start, those two, and of four more in the end.
+    assert summary == {"trainings": 1 + 1 + 24 + 1, "longer": 1 + 2 + 4}
+    assert sorted(steps for steps, _ in trained) == 27 * [15] + 7 * [60]
     assert move["taken"] and [line["taken"] for line in others] == [False]
     error = np.sqrt((0.4 * 0.6 + 0.695 * 0.305) / IMAGES)
     np.testing.assert_allclose(move["sigmas"], 0.295 / error, rtol=1e-6)
@@ -71,14 +71,13 @@ def test_only_significant_moves_are_taken_and_stale_ones_are_tried_again():
 
 @pytest.mark.parametrize(("rivals", "winner"), [(4, "avg_pool_3x3"), (1, "skip_connect")])
 def test_moves_that_gain_as_much_are_trained_longer(rivals, winner):
+    early = {"skip_connect": 0.62, "avg_pool_3x3": 0.6, "none": 0.5}
+    late = {"skip_connect": 0.66, "avg_pool_3x3": 0.7}
+
     def reached(steps, mix):
-        option = OPTIONS[mix["cell"][3].argmax()]
         if not (mix["cell"].argmax(-1) == 3).any():
             return 0.2
-        early = {"skip_connect": 0.62, "avg_pool_3x3": 0.6, "none": 0.5}.get(option, 0.3)
-        return (
-            early if steps == 10 else {"avg_pool_3x3": 0.7, "skip_connect": 0.66}.get(option, 0.3)
-        )
+        return (early if steps == 10 else late).get(OPTIONS[mix["cell"][3].argmax()], 0.3)
 
     shared, trained = shared_of(conv_cell(), None)
 
@@ -93,6 +92,67 @@ def test_moves_that_gain_as_much_are_trained_longer(rivals, winner):
     options = [place["option"] for place in record[0]["proposed"]]
     assert options == (["skip_connect", "avg_pool_3x3"] if rivals > 1 else ["skip_connect"])
     assert record[0]["instead_of"]["accuracy"] == pytest.approx(0.3)
+
+
+def single(reached):
+    """`Shared.train` where (loss, accuracy) follow from the steps and the edges with skips."""
+    trained = []
+
+    def train(steps, mixes):
+        keys = [tuple(np.flatnonzero(rows == 1)) for rows in mixes["cell"].argmax(-1)]
+        trained.extend((steps, key) for key in keys)
+        return tuple(np.array([reached(steps, key) for key in keys]).T)
+
+    return conv_cell().shared(train=train, images=IMAGES), trained
+
+
+@pytest.mark.parametrize("accuracy", [0.52, 0.45])
+def test_the_least_loss_counts_among_significant_gains_only(accuracy):
+    def reached(steps, skips):
+        late = {(): (1.5, 0.5), (3,): (1.3, 0.65), (5,): (1.2, accuracy)}
+        early = {(): (1.5, 0.3), (3,): (1.3, 0.5), (5,): (1.3, 0.5)}
+        return (early if steps == 10 else late).get(skips, (2.0, 0.2))
+
+    shared, _ = single(reached)
+    genotype, record = selection.short_trainings()(shared)
+    assert [row for row, option in genotype["cell"].items() if option == "skip_connect"] == ["0->3"]
+    assert len(record[0]["proposed"]) == 2 and len(taken(record)) == 1
+
+
+def test_what_was_rejected_is_not_proposed_again():
+    def reached(steps, skips):
+        if steps == 10:
+            return 1.0, {(): 0.3, (3,): 0.5, (5,): 0.5, (1,): 0.36, (2,): 0.35}.get(skips, 0.2)
+        return 1.0, {(1,): 0.6}.get(skips, 0.5)
+
+    shared, _ = single(reached)
+    genotype, record = selection.short_trainings()(shared)
+    assert genotype["cell"]["0->2"] == "skip_connect"
+    proposed = [[line["row"] for line in round["proposed"]] for round in record[:-1]]
+    assert proposed[0] == ["0->3", "2->3"] and not record[0]["taken"]
+    # 0.36 is 2.9 standard errors more than 0.3: it waits for the end.
+    assert proposed[1][:2] == ["0->2", "1->2"] and record[1]["taken"]
+    assert not {"0->3", "2->3"} & {row for rows in proposed[1:] for row in rows}
+
+
+def test_moves_that_lead_to_the_same_or_nowhere_are_proposed_once():
+    """One edge is a 1x1 convolution: to change it and to do without them is the same."""
+    planted = conv_cell()
+    planted.mix["cell"][0] = [0.1, 0.35, 0.4, 0.05, 0.1]
+    shared, trained = shared_of(planted, lambda mix: 0.8 - 0.3 * float(mix["cell"][0, 2] > 0))
+    genotype, record = selection.short_trainings()(shared)
+    assert genotype["cell"]["0->1"] == "skip_connect"
+    keys = [tuple(mix["cell"].argmax(-1)) for steps, mix in trained if steps == 40]
+    assert len(keys) == len(set(keys))
+    places = [tuple(line.items())[:3] for round in record[:-1] for line in round["proposed"]]
+    assert ("without", "nor_conv_1x1") not in [place[0] for place in places]
+
+
+def test_moves_are_tried_again_only_while_trainings_are_left():
+    shared, trained = shared_of(conv_cell(), chain)
+    _, record = selection.short_trainings(count=26)(shared)
+    assert record[-1]["trainings"] == 26 and taken(record)[0]["row"] == "0->3"
+    assert sum(steps == 10 for steps, _ in trained) == 26
 
 
 @pytest.mark.parametrize(("late", "moves"), [(0.6, 1), (0.52, 0)])
@@ -218,6 +278,20 @@ def test_a_move_is_undone_that_others_made_needless(alone, kept):
     assert [line["row"] for line in taken(record)] == ["0->1", "0->3"]
     undone = [line["undone"]["row"] for line in record if "undone" in line]
     assert undone == ([] if kept else ["0->1"])
+
+
+def test_moves_are_undone_one_after_the_other():
+    """Three skip connections are taken in turn; the last one alone would do."""
+    early = {(): 0.3, (0,): 0.7, (1,): 0.6, (2,): 0.5, (0, 1): 0.8, (0, 2): 0.77, (0, 1, 2): 0.9}
+    late = {(): 0.3, (0,): 0.4, (0, 1): 0.5, (0, 1, 2): 0.6, (1, 2): 0.6, (2,): 0.6}
+
+    def reached(steps, skips):
+        return 1.0, (early if steps == 10 else late).get(skips, 0.2)
+
+    genotype, record = selection.short_trainings()(single(reached)[0])
+    assert [line["row"] for line in taken(record)] == ["0->1", "0->2", "1->2"]
+    assert [line["undone"]["row"] for line in record if "undone" in line] == ["0->1", "0->2"]
+    assert [r for r, option in genotype["cell"].items() if option == "skip_connect"] == ["1->2"]
 
 
 def test_rows_that_can_be_nothing_else_keep_the_operation(monkeypatch):

@@ -119,11 +119,12 @@ class Feed:
         return rows
 
     def _order(self, part: int, epoch: int) -> np.ndarray:
-        """The order of one epoch; the latest is kept."""
-        if self._orders.get(part, (None,))[0] != epoch:
+        """The order of one epoch; the latest is kept. Threads may ask for different ones."""
+        known, found = self._orders.get(part, (None, None))
+        if known != epoch:
             found = np.asarray(order(self._key, part, epoch, len(self.parts[part])))
             self._orders[part] = (epoch, found)
-        return self._orders[part][1]
+        return found
 
 
 class DeviceFeed(Feed):

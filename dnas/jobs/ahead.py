@@ -9,7 +9,7 @@ class Ahead:
     """The results of a function of ``0, ..., count - 1``, asked for in this order.
 
     When one is asked for, the next ones are begun as well, in threads. A context manager: at the
-    end nothing more is begun, and what is running is waited for.
+    end, and after an error, nothing more is begun, and what is running is waited for.
     """
 
     def __init__(self, function: Callable[[int], Any], count: int, at_a_time: int):
@@ -18,21 +18,29 @@ class Ahead:
         Args:
           function: of a number; threads may call it at the same time.
           count: how many numbers there are.
-          at_a_time: so many calls run at most.
+          at_a_time: so many calls run at most; with 1 there is no thread.
         """
-        self._function, self._count, self._at_a_time = function, count, at_a_time
-        self._pool = ThreadPoolExecutor(at_a_time)
+        self._function, self._count = function, count
+        self._pool = ThreadPoolExecutor(at_a_time) if at_a_time > 1 else None
         self._begun: dict[int, Future] = {}
 
     def __enter__(self) -> "Ahead":
         return self
 
     def __exit__(self, *_) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
 
-    def __call__(self, number: int) -> Any:
-        """The result for a number; raises what the function raised."""
-        for i in range(number, min(number + self._at_a_time, self._count)):
+    def __call__(self, number: int, alone: bool = False) -> Any:
+        """The result for a number; raises what the function raised.
+
+        Args:
+          number: from 0; none that was asked for before.
+          alone: begins no other, so that what only the first call does is done once.
+        """
+        if self._pool is None:
+            return self._function(number)
+        for i in range(number, number + 1 if alone else self._count):
             if i not in self._begun:
                 self._begun[i] = self._pool.submit(self._function, i)
         return self._begun.pop(number).result()

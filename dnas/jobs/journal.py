@@ -99,7 +99,7 @@ class Journal:
         return self._states.restore(self._template, state.call)[0]
 
     def check(self) -> None:
-        """Raises Stopped if the selection is asked to stop; the call in flight is lost."""
+        """Raises Stopped if the selection is asked to stop; what is in flight is lost."""
         if self._interrupts.received:
             path = self._files.path and self._files.path / _FILE
             raise Stopped(self._interrupts.received, len(self._known), path, what="measurement")

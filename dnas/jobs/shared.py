@@ -243,10 +243,9 @@ def _train(
 
             def measure(i: int) -> tuple[np.ndarray, np.ndarray]:
                 made.append(i)
-                if steps in compiled:
-                    return ahead(i)
-                bar.compiling()
-                return one(i)
+                if steps not in compiled:
+                    bar.compiling()
+                return ahead(i, alone=steps not in compiled)
 
             if steps in compiled:
                 bar.compiled()

@@ -28,7 +28,7 @@ def short_trainings(
     epochs: float = 1.0,
     sigmas: float = 3.0,
     count: int = 36,
-    rivals: int = 6,
+    rivals: int = 4,
     longer: int = 4,
 ) -> Selection:
     """Corrects an architecture where trainings from scratch contradict it.
@@ -40,11 +40,11 @@ def short_trainings(
     Short trainings propose and longer ones decide, for short ones favour what learns fast, and vary
     by more than their images explain. A move that gains significantly is proposed, with those that
     gain as much, and the best of them is taken if it is significantly better in longer trainings,
-    too. Moves that were significant are tried again where it led, until none is left (greedy search
-    with lazily evaluated gains; Minoux, 1978). Then moves are undone without which the architecture
-    is not significantly worse, now that others were taken; and in the end those that gained most,
-    however little, are proposed. What is not significant stays as the search has it. That short
-    trainings rank searches is from DARTS (Liu et al., 2019), for whole searches.
+    too. Other moves that were significant are tried again where it led, until none is left (greedy
+    search with lazily evaluated gains; Minoux, 1978). Then those that gained most, however little,
+    are proposed, and in the end moves are undone without which the architecture is not
+    significantly worse, now that others were taken. What is not significant stays as the search has
+    it. That short trainings rank searches is from DARTS (Liu et al., 2019), for whole searches.
 
     Args:
       start: selects the first architecture; `strongest` by default.
@@ -52,10 +52,13 @@ def short_trainings(
       sigmas: a gain is significant if it is more than so many standard errors of the difference
         of two accuracies.
       count: short trainings at most, that of the first architecture included. Left out are moves
-        to options with the least weight, relative to their row's largest.
-      rivals: so many moves at most are proposed together. That of the least loss, which tells
-        equals apart better than accuracy, is taken or none.
-      longer: how many times longer those trainings are.
+        to options with the least weight, relative to their row's largest; and in spaces with more
+        moves than that, none is tried again.
+      rivals: so many moves at most are proposed together. Of those that are significantly better
+        that of the least loss is taken, which tells equals apart better than accuracy.
+      longer: how many times longer those trainings are, of which there are as many as it takes: of
+        the first architecture, of all that are proposed, and one for each move but the last to be
+        taken.
     """
     checks.positive("epochs", epochs)
     checks.positive("sigmas", sigmas)
@@ -70,9 +73,9 @@ def short_trainings(
         short, long = _Judge(shared, steps, sigmas), _Judge(shared, longer * steps, sigmas)
         walk = _Walk(shared, first, long)
         gains = _climb(walk, short, count, rivals)
+        while (likely := _likeliest(walk, gains, rivals)) and walk.take(likely):
+            pass
         walk.undo()
-        while gains and (taken := walk.take(_largest(gains, rivals))):
-            del gains[taken]
         trainings = {"trainings": len(short.scores), "longer": len(long.scores)}
         return Selected(walk.genotype, [*record, *walk.record, trainings])
 
@@ -186,21 +189,20 @@ class _Walk:
         """The architecture that a move leads to."""
         return move.apply(self.shared, self.genotype)
 
-    def take(self, moves: Sequence[Move]) -> Move | None:
-        """Takes the best of some moves if it is significantly better; or none of them."""
+    def take(self, moves: Sequence[Move]) -> bool:
+        """Takes the best of some moves if it is significantly better; tells whether it did."""
         before, found = self.genotype, [self.after(move) for move in moves]
         self.judge.train([before, *found])
         scores = self.judge.scores
-        best = max(range(len(moves)), key=lambda i: scores[found[i]].negative_loss)
-        taken = self.judge.better(found[best], before)
+        better = [i for i, genotype in enumerate(found) if self.judge.better(genotype, before)]
+        best = max(better or range(len(moves)), key=lambda i: scores[found[i]].negative_loss)
         tried = [m.place | scores[g].facts for m, g in zip(moves, found, strict=True)]
-        facts = self.judge.facts(before, found[best]) | {"taken": taken, "proposed": tried}
+        facts = self.judge.facts(before, found[best]) | {"taken": bool(better), "proposed": tried}
         self.record.append(moves[best].place | facts)
-        if not taken:
-            return None
-        self.genotype = found[best]
-        self.moves.append(moves[best])
-        return moves[best]
+        if better:
+            self.genotype = found[best]
+            self.moves.append(moves[best])
+        return bool(better)
 
     def undo(self) -> None:
         """Undoes moves that were needed only until others were taken."""
@@ -218,20 +220,23 @@ def _climb(walk: _Walk, short: _Judge, count: int, rivals: int) -> dict[Move, fl
     """Takes moves until none of them is significant in short trainings, or no training is left.
 
     Returns:
-      What those gain that were not proposed, or not taken because another one was.
+      What the moves gain that longer trainings did not reject.
     """
     moves = _moves(walk.shared, walk.genotype, count - 1)
     short.train([walk.genotype, *map(walk.after, moves)])
     gains = {move: short.gain(walk.genotype, walk.after(move)) for move in moves}
     fresh = dict(gains)  # those over the present architecture
-    while gains and gains[move := max(gains, key=gains.get)] > short.sigmas:
+    while (likely := _likeliest(walk, gains, 1)) and gains[move := likely[0]] > short.sigmas:
         found = walk.after(move)
         if move in fresh:
-            close = [m for m in _largest(fresh, rivals) if not short.better(found, walk.after(m))]
-            taken = walk.take(close)
-            for other in [taken] if taken else close:
-                del gains[other]
-            fresh = {} if taken else {m: gain for m, gain in fresh.items() if m in gains}
+            close = _likeliest(walk, fresh, rivals)
+            close = [other for other in close if not short.better(found, walk.after(other))]
+            rejected = set(map(walk.after, close))
+            if walk.take(close):
+                fresh = {}
+            else:
+                gains = {m: gain for m, gain in gains.items() if walk.after(m) not in rejected}
+                fresh = {m: gain for m, gain in fresh.items() if m in gains}
         elif len(short.scores) < count:
             short.train([found])
             gains[move] = fresh[move] = short.gain(walk.genotype, found)
@@ -240,6 +245,10 @@ def _climb(walk: _Walk, short: _Judge, count: int, rivals: int) -> dict[Move, fl
     return gains
 
 
-def _largest(gains: Mapping[Move, float], count: int) -> list[Move]:
-    """The moves that gain most; the first ones where they gain the same."""
-    return sorted(gains, key=gains.get, reverse=True)[:count]
+def _likeliest(walk: _Walk, gains: Mapping[Move, float], count: int) -> list[Move]:
+    """The moves that gain most, one for each new architecture; the first ones where they tie."""
+    found: dict[Genotype, Move] = {}
+    for move in sorted(gains, key=gains.get, reverse=True):
+        found.setdefault(walk.after(move), move)
+    found.pop(walk.genotype, None)
+    return list(found.values())[:count]

@@ -1,4 +1,4 @@
-"""The report of methods.py: a table in markdown, and a picture."""
+"""The report of methods.py: a table in markdown, and pictures."""
 
 import itertools
 import json
@@ -132,9 +132,9 @@ def draw(name: str, methods: Results, table: NASBench201 | None) -> Any:
     lines = {m: statistics.fmean(values.pop(m)) for m in CONTROLS if m in values}
     if tabular and table is not None and "random" in lines:  # all there are, not those drawn
         lines["random"] = float(np.mean(table.accuracy(np.arange(5**6))))
-    height = _ROW * max(len(values), 1)
-    figure = style.new_figure(6.8, height + 0.9)
-    bottom, top = 0.5 / (height + 0.9), 1 - 0.4 / (height + 0.9)
+    height = _ROW * max(len(values), 1) + 0.9
+    figure = style.new_figure(6.8, height)
+    bottom, top = 0.5 / height, 1 - 0.4 / height
     figure.subplots_adjust(left=0.33, right=0.97, bottom=bottom, top=top)
     axes = figure.subplots()
     every = [*itertools.chain(*values.values()), *lines.values()]
@@ -142,7 +142,7 @@ def draw(name: str, methods: Results, table: NASBench201 | None) -> Any:
         _stretch(axes, table, min(every))
         label = "test accuracy, %, by the table; the axis is stretched towards the best"
     else:
-        _cut(axes, values, min([*lines.values(), max(every)]) - _FAILED)
+        _cut(axes, values, min([*lines.values(), max(every)]) - _FAILED, max(every))
         label = "test accuracy, %, trained alike"
     for position, found in enumerate(values.values()):
         axes.plot(found, [position] * len(found), "o", color=_BLUE, ms=4, alpha=0.7, mew=0)
@@ -165,9 +165,8 @@ def draw(name: str, methods: Results, table: NASBench201 | None) -> Any:
     return figure
 
 
-def _cut(axes: Any, values: Mapping[str, Sequence[float]], lowest: float) -> None:
+def _cut(axes: Any, values: Mapping[str, Sequence[float]], lowest: float, highest: float) -> None:
     """An axis that begins there; what is lower is written at its edge."""
-    highest = max(lowest + 2 * _FAILED, *itertools.chain(*values.values()))
     axes.set_xlim(lowest, highest + 0.05 * (highest - lowest))
     for position, found in enumerate(values.values()):
         low = ", ".join(f"{value:.1f}" for value in found if value < lowest)

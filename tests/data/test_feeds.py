@@ -137,6 +137,23 @@ def test_the_rest_of_a_short_chunk_repeats_its_last_step(feeds):
                 np.testing.assert_array_equal(values[2], values[0])
 
 
+def test_threads_may_read_different_epochs_at_a_time(train):
+    """The worst order of events: another epoch is kept while this one is looked up."""
+    feed = make_feed(parts_of(train), BATCH, KEY)
+    expected = feed._rows(0, 0, 2)
+
+    class Kept(dict):
+        def get(self, part, default):
+            mine = super().get(part, default)
+            self.get = super().get
+            feed._rows(part, 2, 4)
+            return mine
+
+    feed._orders = Kept(feed._orders)
+    np.testing.assert_array_equal(feed._rows(0, 0, 2), expected)
+    assert not np.array_equal(feed._rows(0, 2, 4), expected)
+
+
 def test_no_steps_give_nothing(feeds):
     assert [list(feed.chunks(4, 4, 3)) for feed in feeds.values()] == [[], []]
 

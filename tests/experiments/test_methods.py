@@ -232,6 +232,22 @@ def test_report(tmp_path):
         methods_report.write(tmp_path / "s2", tmp_path / "report.md", None)
 
 
+def test_what_failed_is_written_at_the_edge_of_the_picture():
+    def picture(**accuracies):
+        results = {
+            method: [{"scores": {"accuracy": value}} for value in values]
+            for method, values in accuracies.items()
+        }
+        return methods_report.draw("s4", results, None).axes[0]
+
+    axes = picture(random=[41.0], largest=[47.0], dnas=[45.0, 48.0], beta_darts=[9.05])
+    low, high = axes.get_xlim()
+    assert (low, high > 48.0) == (37.0, True)
+    assert [text.get_text().split()[-1] for text in axes.texts] == ["9.1"]
+    assert picture(random=[40.0], largest=[52.0], dnas=[43.0]).get_xlim()[1] > 52
+    assert not picture(random=[40.0], largest=[52.0]).texts  # controls alone
+
+
 def test_data_follow_the_seed(shared_data):
     setting = SETTINGS["s1"]
     first, again, other = (setting.data(str(shared_data / "tfds"), seed) for seed in (0, 0, 1))
