@@ -155,8 +155,19 @@ def test_trainings_from_scratch_are_those_of_fine_tuned_first_weights(trained):
         tuned = shared.finetune(first, mix, 2)  # with the same optimizer, in the mixed supernet
         expected = trained.by_hand(tuned.params, mix, rows, 1)
         np.testing.assert_allclose((losses[i], accuracies[i]), expected, rtol=1e-3)
-    again = shared.train(2, {"cell": mixes["cell"][::-1]})
-    np.testing.assert_array_equal(again[0], losses[::-1])
+
+
+@pytest.mark.slow
+def test_two_trainings_at_a_time_are_those_of_one(trained, monkeypatch):
+    mixes = {"cell": np.eye(5, dtype=np.float32)[[[3, 3, 3], [1, 3, 2], [2, 3, 1], [3, 1, 3]]]}
+    found = []
+    for at_a_time in (1, 2):
+        monkeypatch.setattr("dnas.jobs.shared._at_a_time", lambda n=at_a_time: n)
+        shared = trained.shared()
+        steps = shared.steps_per_epoch + 2  # the order of two epochs
+        found.append([shared.train(steps, mixes), shared.train(steps, mixes)])
+    np.testing.assert_array_equal(*found)
+    assert len(set(found[0][0][0])) == 4
 
 
 @pytest.mark.slow
