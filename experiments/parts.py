@@ -120,9 +120,11 @@ def _best_of_samples(samples: int = 100) -> selection.Selection:
     return selection.best_of_samples(samples)
 
 
-def _short_trainings(training_epochs: float = 1.0) -> selection.Selection:
+def _short_trainings(training_epochs: float = 1.0, skips: int = 2) -> selection.Selection:
     checks.positive("training_epochs", training_epochs)
-    return selection.short_trainings(epochs=training_epochs)
+    checks.whole("skips", skips, least=0)
+    start = selection.limited_skips(skips, every_part=True)
+    return selection.short_trainings(start, epochs=training_epochs)
 
 
 def _neumann(terms: int = 3, series_learning_rate: float = 0.01) -> hypergrad.Hypergradient:
@@ -176,7 +178,7 @@ SELECTIONS = {
     "progressive": _tuned(selection.progressive),
     "best_of_samples": Part(_best_of_samples, ("samples",)),
     "local_search": Part(selection.local_search),
-    "short_trainings": Part(_short_trainings, ("training_epochs",)),
+    "short_trainings": Part(_short_trainings, ("training_epochs", "skips")),
 }
 
 # By the key that names the choice: the attribute of `dnas.presets.Preset`, and the choices, which

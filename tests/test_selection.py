@@ -102,10 +102,14 @@ def test_without_a_skip_connection_another_edge_may_win():
     assert {"1->3", "2->3"} < set(chosen.genotype["normal"])  # and 0.1 is less
     # Other parts are left alone, unless they are asked for.
     assert set(chosen.genotype["reduce"].values()) == {"skip_connect"}
-    chosen = selection.limited_skips(3, part="reduce")(planted.shared())
-    assert list(chosen.genotype["reduce"].values()).count("skip_connect") == 3
-    with pytest.raises(ValueError, match=r"part='cell': expected one of \['normal', 'reduce'\]"):
-        selection.limited_skips(part="cell")(planted.shared())
+    both = selection.limited_skips(1, every_part=True)(planted.shared())
+    counts = {
+        p: list(both.genotype[p].values()).count("skip_connect") for p in ("normal", "reduce")
+    }
+    assert counts == {"normal": 1, "reduce": 1}
+    assert [d["part"] for d in both.record].count("normal") == len(
+        selection.limited_skips(1)(planted.shared()).record
+    )
 
 
 def test_skip_connections_without_an_alternative_stay():

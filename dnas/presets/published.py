@@ -273,13 +273,15 @@ def random_weight_sharing(**changes) -> Preset:
 
 
 def dnas(decay: float = 5.0, **changes) -> Preset:
-    """The default: a mild beta decay, corrected by short trainings.
+    """The default: a mild beta decay, few skip connections, and short trainings that correct it.
 
     A decay whose weight grows linearly from 0 (Ye et al., 2022, but a tenth of theirs) keeps skip
     connections from taking over in NAS-Bench-201 (not in RobustDARTS' S2, where convolutions have
-    no other rival); alphas wait for a fifth of the epochs. What that gets wrong,
-    `dnas.selection.short_trainings` finds: the skip connection that a deep network needs to be
-    trained at all, and the noise that a decay prefers in S4.
+    no other rival); alphas wait for a fifth of the epochs. Of what skip connections it ends with
+    the two strongest of each cell are kept at first (as P-DARTS has it for normal ones; Chen et
+    al., 2019). What all that gets wrong, `dnas.selection.short_trainings` finds: the skip
+    connection that a deep network needs to be trained at all, and the noise that a decay prefers
+    in S4.
 
     Args:
       decay: the weight at the end. Found with the comparison of methods
@@ -293,6 +295,6 @@ def dnas(decay: float = 5.0, **changes) -> Preset:
         "regularizers": lambda steps, space: (regularize.beta_decay(linear(0.0, decay)(steps)),),
         "warmup": 0.2,
         "alpha_learning_rate": 3e-3,
-        "selection": selection.short_trainings(),
+        "selection": selection.short_trainings(selection.limited_skips(2, every_part=True)),
     }
     return make(parts, changes)

@@ -1,5 +1,7 @@
 """Selections among whole architectures, which are validated with the shared weights."""
 
+import collections
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from dnas.selection.shared import (
     Selected,
     Selection,
     Shared,
+    Tables,
     choices_of,
     generator,
     one_hot,
@@ -30,7 +33,7 @@ def strongest() -> Selection:
     return lambda shared: Selected(shared.space.discretize(shared.mix), [])
 
 
-def limited_skips(limit: int = 2, part: str | None = None) -> Selection:
+def limited_skips(limit: int = 2, every_part: bool = False) -> Selection:
     """The largest mixing weights, with no more than so many skip connections.
 
     The last step of P-DARTS (Chen et al., 2019): while the architecture has more of them, the
@@ -39,36 +42,36 @@ def limited_skips(limit: int = 2, part: str | None = None) -> Selection:
     alternative stays.
 
     Args:
-      limit: of skip connections in the part; published as 2, in normal cells only.
-      part: of the genotype; the space's first by default, normal cells in the DARTS space.
+      limit: of skip connections in a part; published as 2.
+      every_part: whether that holds for all parts of the genotype, or only for the space's first,
+        which are normal cells in the DARTS space, as published.
 
     Raises:
-      ValueError: `limit` is negative; later, if the space has no such part.
+      ValueError: `limit` is negative.
     """
     checks.whole("limit", limit, least=0)
 
+    def weight(tables: Tables, choice: Choice) -> float:
+        return float(tables[choice.table][choice.index, choice.options.index(_SKIP)])
+
     def select(shared: Shared) -> Selected:
         tables, record = {n: np.asarray(t) for n, t in shared.mix.items()}, []
-        choices = choices_of(shared.space)
-        parts = list(dict.fromkeys(choice.part for choice in choices))
-        where = parts[0] if part is None else part
-        if where not in parts:
-            raise ValueError(f"part={part!r}: expected one of {parts}")
-        mine = [choice for choice in choices if choice.part == where and _SKIP in choice.options]
-        skips = {choice: choice.options.index(_SKIP) for choice in mine}
+        parts = list(dict.fromkeys(choice.part for choice in choices_of(shared.space)))
+        limited = parts if every_part else parts[:1]
         while True:
             genotype = shared.space.discretize(tables)
-            taken = {
-                choice: float(tables[choice.table][choice.index, skip])
-                for choice, skip in skips.items()
-                if genotype[where].get(choice.row) == _SKIP
-            }
-            removable = [choice for choice, weight in taken.items() if weight > 0]
-            if len(taken) <= limit or not removable:
+            skips = [
+                choice
+                for choice in choices_of(shared.space)
+                if choice.part in limited and genotype[choice.part].get(choice.row) == _SKIP
+            ]
+            counts = collections.Counter(choice.part for choice in skips)
+            removable = [c for c in skips if counts[c.part] > limit and weight(tables, c) > 0]
+            if not removable:
                 return Selected(genotype, record)
-            weakest = min(removable, key=taken.__getitem__)
-            tables = replaced(tables, weakest, skips[weakest], 0.0)
-            record.append(weakest.place | {"without": _SKIP, "weight": taken[weakest]})
+            weakest = min(removable, key=functools.partial(weight, tables))
+            record.append(weakest.place | {"without": _SKIP, "weight": weight(tables, weakest)})
+            tables = replaced(tables, weakest, weakest.options.index(_SKIP), 0.0)
 
     return select
 
