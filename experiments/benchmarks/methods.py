@@ -9,16 +9,16 @@ pieces; of several lines for a preset and a seed the last counts. (Code is not c
 lines of presets whose code changed.) Processes may share the folder as long as their --settings,
 --presets or --seeds differ: on a CPU two processes with a core each (`taskset -c 0 ...`) do more
 than one with two. The report is a table of means and standard deviations over seeds, written to
-FILE.md, and a picture beside it, FILE.png. With a folder in $JAX_COMPILATION_CACHE_DIR other seeds
-of a preset need not compile again.
+FILE.md, and pictures beside it, FILE-SETTING.png. With a folder in $JAX_COMPILATION_CACHE_DIR other
+seeds of a preset need not compile again.
 
 Settings (see methods_settings.py for their numbers): nb201, the NAS-Bench-201 space on CIFAR-10,
 scored by the table; nb201_slow, the same with the published learning rates of alphas; s1 to s4, the
 subsets of RobustDARTS, scored by a training from scratch.
 
 Beside the presets there are controls: random, and largest (the most parameters), without a search;
-random_corrected and largest_corrected, the same with the short trainings that end a search of the
-preset dnas; dnas_without_decay, first-order DARTS with these; dnas_decay_0.5 and dnas_decay_2, with
+random_corrected and largest_corrected, the same with the selection that ends a search of the preset
+dnas; dnas_without_decay, first-order DARTS with that; dnas_decay_0.5 and dnas_decay_2, with
 other weights of the decay; random_weight_sharing_4x, with four times the epochs; and
 drnas_single_stage, on all channels and without shrinking. Results named former_... are of the short
 trainings as they were before; nothing computes them again.
