@@ -236,6 +236,25 @@ def test_the_alignment_of_lambda_darts_grows_to_a_quarter():
     np.testing.assert_allclose(found, [0.0, -0.125 * slope, -0.25 * slope], rtol=1e-5)
 
 
+def test_the_default_begins_its_trainings_with_two_skip_connections_a_cell():
+    space = spaces.DARTS.subset("s2", channels=8, cells=3, stem_multiplier=1)
+    shapes = {name: (len(d.rows), len(d.options)) for name, d in space.decisions.items()}
+    skips = {name: d.options.index("skip_connect") for name, d in space.decisions.items()}
+    mix = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    for name, option in skips.items():
+        mix[name][:, option] = 2 + np.arange(len(mix[name]))
+
+    def train(steps, mixes):
+        count = len(next(iter(mixes.values())))
+        return np.ones(count), np.full(count, 0.5)  # no move is better
+
+    none = {"state": None, "accuracy": None, "finetune": None, "resume": None}
+    fields = none | {"steps_per_epoch": 4, "key": jax.random.key(0), "images": 100}
+    genotype, _ = presets.dnas().selection(Shared(space=space, mix=mix, train=train, **fields))
+    for part in genotype.parts():
+        assert list(genotype[part].values()).count("skip_connect") == 2
+
+
 def test_finetuning_has_a_tenth_of_the_learning_rate():
     preset = presets.darts(weight_decay=0.0, momentum=0.0, clip_norm=0.0)
     optimizer = preset.finetuning().weight_optimizer(1)

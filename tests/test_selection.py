@@ -112,6 +112,14 @@ def test_without_a_skip_connection_another_edge_may_win():
     )
 
 
+def test_where_no_other_option_has_weight_the_first_operation_is_taken():
+    planted = Planted(CELL)
+    planted.mix["cell"] = np.tile(np.eye(5, dtype=np.float32)[1], (6, 1))  # as sparsemax may end
+    genotype, record = selection.limited_skips(2)(planted.shared())
+    options = list(genotype["cell"].values())
+    assert options == ["nor_conv_1x1"] * 4 + ["skip_connect"] * 2 and len(record) == 4
+
+
 def test_skip_connections_without_an_alternative_stay():
     space = spaces.NASBench201(nodes=3, operations=("skip_connect",))
     genotype, record = selection.limited_skips(0)(Planted(space).shared())

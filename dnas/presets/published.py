@@ -284,11 +284,11 @@ def dnas(decay: float = 5.0, **changes) -> Preset:
     in S4.
 
     Args:
-      decay: the weight at the end. Found with the comparison of methods
-        (experiments/benchmarks/results.md): with less of it more edges are skip connections in
-        NAS-Bench-201, with more of it noise in S4. Adam takes smaller steps for noisier gradients,
-        which would explain both: the stronger the decay, the more it spares what has those,
-        convolutions or noise.
+      decay: the weight at the end. Found with the comparison of methods and an earlier form of the
+        short trainings (experiments/benchmarks/results.md): with less of it more edges are skip
+        connections in NAS-Bench-201, with more of it noise in S4. Adam takes smaller steps for
+        noisier gradients, which would explain both: the stronger the decay, the more it spares
+        what has those, convolutions or noise.
       **changes: other values for the attributes of `Preset`.
     """
     parts = {

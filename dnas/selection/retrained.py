@@ -41,14 +41,15 @@ def short_trainings(
     by more than their images explain. A move that gains significantly is proposed, with those that
     gain as much, and the best of them is taken if it is significantly better in longer trainings,
     too. Other moves that were significant are tried again where it led, until none is left (greedy
-    search with lazily evaluated gains; Minoux, 1978). Then those that gained most, however little,
+    search with lazily evaluated gains; Minoux, 1978). Then those that gained most, or lost least,
     are proposed, and in the end moves are undone without which the architecture is not
     significantly worse, now that others were taken. What is not significant stays as the search has
     it. That short trainings rank searches is from DARTS (Liu et al., 2019), for whole searches.
 
     Args:
       start: selects the first architecture; `strongest` by default.
-      epochs: of each short training; may be a fraction.
+      epochs: of each short training; may be a fraction. Their learning rate is four times that of
+        the search (`dnas.presets.Preset.retraining`).
       sigmas: a gain is significant if it is more than so many standard errors of the difference
         of two accuracies.
       count: short trainings at most, that of the first architecture included. Left out are moves

@@ -26,6 +26,7 @@ from dnas.selection.shared import (
 from dnas.space import SearchSpace
 
 _SKIP = "skip_connect"
+_FAINT = 1e-6  # less than any weight that counts
 
 
 def strongest() -> Selection:
@@ -38,8 +39,8 @@ def limited_skips(limit: int = 2, every_part: bool = False) -> Selection:
 
     The last step of P-DARTS (Chen et al., 2019): while the architecture has more of them, the
     weakest of their operations loses its weight, and the space decides anew: for another
-    operation, or for another edge where nodes keep only some. A skip connection without an
-    alternative stays.
+    operation, the first that computes something where none has weight, or for another edge where
+    nodes keep only some. A skip connection without an alternative stays.
 
     Args:
       limit: of skip connections in a part; published as 2.
@@ -72,6 +73,10 @@ def limited_skips(limit: int = 2, every_part: bool = False) -> Selection:
             weakest = min(removable, key=functools.partial(weight, tables))
             record.append(weakest.place | {"without": _SKIP, "weight": weight(tables, weakest)})
             tables = replaced(tables, weakest, weakest.options.index(_SKIP), 0.0)
+            if not tables[weakest.table][weakest.index].any():  # sparse mixes
+                names = enumerate(weakest.options)
+                others = [o for o, name in names if name not in (_SKIP, "none")]
+                tables = replaced(tables, weakest, others, _FAINT)
 
     return select
 
