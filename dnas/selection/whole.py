@@ -74,8 +74,8 @@ def limited_skips(limit: int = 2, every_part: bool = False) -> Selection:
             record.append(weakest.place | {"without": _SKIP, "weight": weight(tables, weakest)})
             tables = replaced(tables, weakest, weakest.options.index(_SKIP), 0.0)
             if not tables[weakest.table][weakest.index].any():  # sparse mixes
-                names = enumerate(weakest.options)
-                others = [o for o, name in names if name not in (_SKIP, "none")]
+                idle = (_SKIP, "none")
+                others = [o for o in weakest.allowed if weakest.options[o] not in idle]
                 tables = replaced(tables, weakest, others, _FAINT)
 
     return select
