@@ -74,6 +74,7 @@ def run(name: str, method: str, seed: int, data_dir: str | None, table: Any) -> 
             "epoch": result.epoch,
             "valid_accuracy": round(100 * result.history[-1]["valid_accuracy"], 2),
             "idle_by_epoch": setting.idle_by_epoch(preset, result.trajectory),
+            "selection": _short(result.selection),
         }
     seconds = time.monotonic() - began
     return {
@@ -84,6 +85,11 @@ def run(name: str, method: str, seed: int, data_dir: str | None, table: Any) -> 
         "scores": setting.score(genotype, seed, data_dir, table),
         **details,
     }
+
+
+def _short(record: Any) -> Any:
+    """Plain data with four decimals."""
+    return json.loads(json.dumps(record), parse_float=lambda text: round(float(text), 4))
 
 
 class _Clock:

@@ -12,7 +12,13 @@ import numpy as np
 from dnas.benchmarks import NASBench201
 from dnas.spaces import published
 from dnas.viz import save, style
-from experiments.benchmarks.methods_settings import CONTROLS, SETTINGS, UNSEARCHED
+from experiments.benchmarks.methods_settings import (
+    CONTROLS,
+    METHODS,
+    SETTINGS,
+    UNSEARCHED,
+    digest,
+)
 
 # For each kind of setting the columns: what they show, and from which score.
 _TABLE_COLUMNS = {
@@ -34,6 +40,7 @@ _DIGITS = {"rank/cifar10": 0, "parameters": 0}
 _ROW = 0.22  # inches
 _FAILED = 4.0  # so many points below the weaker control are written, not drawn
 _BLUE = "#00609E"
+_OLDER = "\\*"  # no list in markdown
 
 Results = dict[str, list[dict[str, Any]]]  # by method
 
@@ -88,14 +95,24 @@ def markdown(name: str, methods: Results, table: NASBench201 | None) -> str:
         cells.append(f"{statistics.fmean(r['seconds'] for r in runs):.0f}")
         timed = [r["selection_seconds"] for r in runs if r.get("selection_seconds")]
         cells.append(f"{statistics.fmean(timed):.0f}" if timed else "")
-        lines.append(f"| {method} | {len(runs)} | {' | '.join(cells)} |")
+        count = f"{len(runs)}{_OLDER * older(name, method, runs)}"
+        lines.append(f"| {method} | {count} | {' | '.join(cells)} |")
     if table is not None and SETTINGS[name].recipe is None:
         every = [_every(table, key) for key in columns.values()]
         means = ["" if x is None else f"{x.mean():.2f} ± {x.std():.2f}" for x in every]
         best = ["" if x is None else f"{x.max():.2f}" for x in every]
         lines.append(f"| all architectures | 15,625 | {' | '.join(means)} | | |")
         lines.append(f"| the best of them | | {' | '.join(best)} | | |")
+    if any(older(name, method, runs) for method, runs in methods.items()):
+        lines += ["", f"{_OLDER}: some of these runs are of other numbers than the preset's now."]
     return "\n".join(lines) + "\n"
+
+
+def older(name: str, method: str, runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether some of a method's runs are of other numbers than its preset has now."""
+    if method not in METHODS:
+        return False
+    return {r["preset_digest"] for r in runs} != {digest(SETTINGS[name].preset(method))}
 
 
 def _every(table: NASBench201, key: str) -> np.ndarray | None:

@@ -213,9 +213,13 @@ def test_report(tmp_path):
             scores = dict.fromkeys(methods_report._TABLE_COLUMNS.values(), 1.0) | {"cifar10": value}
             result = {"preset": method, "seed": seed, "seconds": 60.0 + seed, "scores": scores}
             result["idle_by_epoch"] = [0.5, 1.0] if method == "darts" else None
+            if method in METHODS:
+                now = digest(SETTINGS["nb201"].preset(method))
+                result["preset_digest"] = "former" if (method, seed) == ("dnas", 0) else now
             methods.append(tmp_path / "nb201.jsonl", {}, result)
     scores = dict.fromkeys(methods_report._TRAINED_COLUMNS.values(), 2.0)
     result = {"preset": "oles", "seed": 0, "seconds": 1.0, "scores": scores}
+    result["preset_digest"] = digest(SETTINGS["s2"].preset("oles"))
     methods.append(tmp_path / "s2.jsonl", {}, result)
     methods_report.write(tmp_path, tmp_path / "report.md", None)
     text = (tmp_path / "report.md").read_text()
@@ -224,6 +228,8 @@ def test_report(tmp_path):
     assert names == ["method", "dnas", "largest", "random", "darts", "method", "oles"]
     assert "| darts | 2 | 1.00 ± 0.00 | 55.00 ± 1.41 |" in text and "| 60 |" in text
     assert "| random | 1 | 1.00 | 87.00 |" in text  # one seed has no deviation
+    assert "| dnas | 2\\* | 1.00 ± 0.00 | 94.10 ± 0.14 |" in text
+    assert text.count("\\*") == 2 and "other numbers" in text.split("## s2")[0]
     assert (tmp_path / "report-nb201.png").stat().st_size > 10_000
     assert (tmp_path / "report-nb201-skips.png").stat().st_size > 5_000
     curves = methods_report.skips_by_epoch(methods_report.read(tmp_path)["nb201"])
