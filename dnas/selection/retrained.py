@@ -41,12 +41,13 @@ def short_trainings(
     Short trainings propose and longer ones decide, for short ones favour what learns fast, and vary
     by more than their images explain. A move that gains significantly is proposed, with those that
     gain as much, and the best of them is taken if it is significantly better in longer trainings,
-    too. Then other moves are tried again where it led, those first that gained most before (greedy
-    search with lazily evaluated gains; Minoux, 1978). When none is significant any more, those that
-    gain most, or lose least, are proposed, until longer trainings take none of them. In the end
-    moves are undone without which the architecture is not significantly worse, now that others were
-    taken. What is not significant stays as the search has it. That short trainings rank searches is
-    from DARTS (Liu et al., 2019), for whole searches.
+    too; if none is, they are not proposed again. Where it led, other moves are tried again, those
+    first that gained most before, as long as short trainings are left (greedy search with lazily
+    evaluated gains; Minoux, 1978). When none is significant any more, those that gain most, or lose
+    least, are proposed, until longer trainings take none of them. In the end moves are undone
+    without which the architecture is not significantly worse, now that others were taken. What is
+    not significant stays as the search has it. That short trainings rank searches is from DARTS
+    (Liu et al., 2019), for whole searches.
 
     Args:
       start: selects the first architecture; `strongest` by default.
@@ -62,9 +63,10 @@ def short_trainings(
       longer: how many times longer those trainings are, of which there are as many as it takes: of
         the first architecture, of all that are proposed, and one for each move but the last to be
         taken.
-      decisive: standard errors, as `sigmas`, in longer trainings. Fewer are enough where only a few
-        moves are compared: among 36 without any gain one of more than 3 happens by chance with a
-        probability of 5 %, among 4 one of more than 2.5 with half of that.
+      decisive: standard errors, as `sigmas`, in longer trainings, by which moves are undone, too.
+        Fewer are enough there, as only a few moves are compared: by the chance of drawing the
+        images alone, one of 36 moves without any gain has more than 3 with a probability of 5 %,
+        one of 4 more than 2.5 with half of that (for each time that moves are proposed).
     """
     checks.positive("epochs", epochs)
     checks.positive("sigmas", sigmas)
@@ -222,14 +224,15 @@ class _Walk:
 
 
 def _climb(walk: _Walk, short: _Judge, count: int, rivals: int) -> None:
-    """Proposes the moves that gain most in short trainings until longer ones take none of them."""
+    """Proposes what gains most in short trainings, until what is not significant is rejected."""
     moves = _moves(walk.shared, walk.genotype, count - 1)
     short.train([walk.genotype, *map(walk.after, moves)])
     gains = {move: short.gain(walk.genotype, walk.after(move)) for move in moves}
     fresh = set(moves)  # whose gains are those over the present architecture
     while likely := _likeliest(walk, gains, rivals):
         stale = [move for move in likely if move not in fresh]
-        if again := stale[: count - len(short.scores)]:
+        free = [m for m in stale if {walk.genotype, walk.after(m)} <= short.scores.keys()]
+        if again := free or stale[: count - len(short.scores)]:
             short.train(list(map(walk.after, again)))
             gains |= {move: short.gain(walk.genotype, walk.after(move)) for move in again}
             fresh.update(again)
@@ -240,10 +243,10 @@ def _climb(walk: _Walk, short: _Judge, count: int, rivals: int) -> None:
             best = walk.after(first)
             equals = [m for m in others if m in fresh and not short.better(best, walk.after(m))]
             likely = [first, *equals]
-        rejected = set(map(walk.after, likely))
         if walk.take(likely):
             fresh = set()
         elif sure:
+            rejected = set(map(walk.after, likely))
             gains = {move: gain for move, gain in gains.items() if walk.after(move) not in rejected}
         else:
             break

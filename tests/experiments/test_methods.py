@@ -186,6 +186,10 @@ def test_what_is_there_is_not_computed_again(tmp_path, monkeypatch, capsys):
     assert [line["preset"] for line in first] == names
     assert 0 < first[1]["selection_seconds"] <= first[1]["seconds"]
     assert 0 <= first[1]["scores"]["accuracy"] <= 100
+    decided = first[1]["selection"][-1]  # two nodes, one edge
+    assert f"|{decided['option']}~0|" == first[1]["genotype"]
+    losses = [facts["loss"] for facts in decided["without"].values()]
+    assert losses == [round(loss, 4) for loss in losses]
     capsys.readouterr()
     assert run("0", names) == first
     assert capsys.readouterr().out == ""
