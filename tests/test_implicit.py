@@ -195,3 +195,28 @@ def test_supernet_against_the_dense_solution():
         np.testing.assert_allclose(
             direct - ravel_pytree(gradient)[0], indirect, atol=2e-3 * np.abs(indirect).max()
         )
+
+
+def test_unrolled_steps_on_the_supernet():
+    """Against derivatives carried forward, one direction of the alphas at a time."""
+    problem, params, alphas = supernet_problem()
+    flat, unravel = ravel_pytree(alphas)
+
+    def reached(flat):
+        found = params
+        for _ in range(2):
+            gradient = jax.grad(problem.train_loss)(found, unravel(flat))
+            found = jax.tree.map(lambda w, g: w - 0.1 * g, found, gradient)
+        return problem.valid_loss(found, unravel(flat))[0]
+
+    def along(direction):
+        return jax.jvp(reached, (flat,), (direction,))[1]
+
+    expected = jax.jit(lambda: jax.lax.map(along, jnp.eye(flat.size)))()
+    direct = jax.jit(lambda: jax.grad(lambda a: problem.valid_loss(params, a)[0])(alphas))()
+    assert np.abs(expected - ravel_pytree(direct)[0]).max() > 0.02 * np.abs(expected).max()
+    state = problem.optimizer.init(params)
+    gradient = jax.jit(lambda: hypergrad.unrolled(2)(problem, params, state, alphas)[0])()
+    np.testing.assert_allclose(
+        ravel_pytree(gradient)[0], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+    )
