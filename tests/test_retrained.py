@@ -173,7 +173,7 @@ def test_what_was_trained_before_is_compared_anew_without_a_training():
 
     def reached(mix):
         skips = mix["cell"].argmax(-1) == 1
-        others = 0.08 * float(skips[0]) - 0.1 * float(skips[[1, 2, 4, 5]].sum())
+        others = 0.12 * float(skips[0]) - 0.1 * float(skips[[1, 2, 4, 5]].sum())
         return instead.get(OPTIONS[mix["cell"][3].argmax()], 0.3) + others
 
     shared, _ = shared_of(conv_cell(), reached)
@@ -219,11 +219,11 @@ def test_only_significant_gains_are_proposed_without_those_that_gain_less(sigmas
     assert taken(record)[0]["row"] == first
 
 
-@pytest.mark.parametrize(("gain", "moves"), [(0.06, 1), (0.05, 0)])
-def test_longer_trainings_ask_for_less(gain, moves):
-    """Of 1,000 images 0.06 are 2.7 standard errors, and 0.05 are 2.2."""
+@pytest.mark.parametrize(("gain", "moves"), [(0.1, 1), (0.08, 0)])
+def test_longer_trainings_ask_for_more(gain, moves):
+    """Of 1,000 images 0.1 are 4.5 standard errors, and 0.08 are 3.6."""
     shared, _ = single(lambda steps, skips: (1.0, 0.5 + gain * float(skips == (3,))))
-    for settings, count in (({}, moves), ({"decisive": 3.0}, 0), ({"decisive": 2.0}, 1)):
+    for settings, count in (({}, moves), ({"decisive": 5.0}, 0), ({"decisive": 3.0}, 1)):
         genotype, record = selection.short_trainings(**settings)(shared)
         assert len(taken(record)) == count
         assert (genotype["cell"]["0->3"] == "skip_connect") == bool(count)
@@ -284,7 +284,7 @@ def test_of_moves_that_tie_the_likeliest_row_is_taken_whatever_hashes_say():
         assert done.stdout.strip() == str([[ROWS[0]], [ROWS[0]]])
 
 
-@pytest.mark.parametrize(("decisive", "moves"), [(2.5, 0), (0.5, 1)])
+@pytest.mark.parametrize(("decisive", "moves"), [(4.0, 0), (0.5, 1)])
 def test_what_is_significant_depends_on_the_images(decisive, moves):
     def reached(mix):
         return 0.5 + 0.02 * float(mix["cell"][0, 2] > 0)
@@ -325,11 +325,11 @@ def test_what_is_worse_only_in_all_rows_together_is_done_without(rows):
         assert genotype == selection.strongest()(shared).genotype and not taken(record)
 
 
-@pytest.mark.parametrize(("alone", "kept"), [(0.8, False), (0.77, True)])
+@pytest.mark.parametrize(("alone", "kept"), [(0.76, False), (0.74, True)])
 def test_a_move_is_undone_that_others_made_needless(alone, kept):
     """Of 0->1 and 0->3 the first one gains more early, the second one late."""
     early = {(): 0.3, (0,): 0.64, (3,): 0.55, (0, 3): 0.71}
-    late = {(): 0.7, (0,): 0.76, (3,): alone, (0, 3): 0.82}
+    late = {(): 0.6, (0,): 0.7, (3,): alone, (0, 3): 0.82}  # 3.3 or 4.3 standard errors
     shared, _ = single(lambda steps, k: (1.0, (early if steps == 10 else late).get(k, 0.2)))
     genotype, record = selection.short_trainings()(shared)
     skips = [row for row, option in genotype["cell"].items() if option == "skip_connect"]

@@ -30,7 +30,7 @@ def short_trainings(
     count: int = 36,
     rivals: int = 4,
     longer: int = 4,
-    decisive: float = 2.5,
+    decisive: float = 4.0,
 ) -> Selection:
     """Corrects an architecture where trainings from scratch contradict it.
 
@@ -64,9 +64,8 @@ def short_trainings(
         the first architecture, of all that are proposed, and one for each move but the last to be
         taken.
       decisive: standard errors, as `sigmas`, in longer trainings, by which moves are undone, too.
-        Fewer are enough there, as only a few moves are compared: by the chance of drawing the
-        images alone, one of 36 moves without any gain has more than 3 with a probability of 5 %,
-        one of 4 more than 2.5 with half of that (for each time that moves are proposed).
+        More of them, because these errors are those of drawing the images alone: trained anew, from
+        other weights, two architectures may differ by three or four times as much by chance.
     """
     checks.positive("epochs", epochs)
     checks.positive("sigmas", sigmas)
