@@ -3,11 +3,11 @@
 Fewer channels, smaller and fewer images, fewer epochs than published; the same budget as that of
 experiments/benchmarks/methods.py.
 
-Expected: about 9 minutes of one CPU core. On an AMD EPYC seeds 18 to 25, which the method was not
-designed with, found cells with 94.06 +- 0.46 % test accuracy on CIFAR-10 in the table, 93.31 to
-94.37 (random architectures: mean 87.06 %, median 90.75 %; every edge a 3x3 convolution: 93.76 %;
+Expected: 9 to 16 minutes of one CPU core. On an AMD EPYC seeds 32 to 36, which the method was not
+designed with, found cells with 93.93 +- 0.17 % test accuracy on CIFAR-10 in the table, 93.71 to
+94.11 (random architectures: mean 87.06 %, median 90.75 %; every edge a 3x3 convolution: 93.76 %;
 optimum 94.37 %). Another processor, and another number of cores, rounds differently: a seed may
-find another cell there. Seed 0 on two cores came to 94.04 % in 5 minutes.
+find another cell there.
 """
 
 from ml_collections import ConfigDict
