@@ -52,7 +52,11 @@ def build(preset, space, **options):
     [(name, DARTS) for name in presets.PRESETS] + [(name, S1) for name in ("pc_darts", "oles")],
 )
 def test_every_preset_has_a_step_on_normal_and_reduction_cells(name, space):
-    search = build(presets.PRESETS[name](), space)
+    check_step(build(presets.PRESETS[name](), space))
+
+
+def check_step(search):
+    """A step keeps shapes and types of the state, and its metrics are float32 scalars."""
     state = jax.eval_shape(search.init, jax.random.key(0))
     new, metrics = jax.eval_shape(search.step, state, batch(), batch())
     again, _ = jax.eval_shape(search.step, new, batch(), batch())

@@ -57,7 +57,7 @@ def short_trainings(
         of the difference of two accuracies.
       count: short trainings at most, that of the first architecture included. Left out are moves
         to options with the least weight, relative to their row's largest; and in spaces with more
-        moves than that, none is tried again.
+        moves than that, none is trained again.
       rivals: so many moves at most are proposed together. Of those that are significantly better
         that of the least loss is taken, which tells equals apart better than accuracy.
       longer: how many times longer those trainings are, of which there are as many as it takes: of

@@ -90,12 +90,13 @@ def markdown(name: str, methods: Results, table: NASBench201 | None) -> str:
     titles = [*columns, "seconds", "of these for the selection"]
     lines = [f"## {name}", "", f"| method | n | {' | '.join(titles)} |"]
     lines.append("|---" * (len(titles) + 2) + "|")
+    mixed = {method for method, runs in methods.items() if older(name, method, runs)}
     for method, runs in ranked(name, methods).items():
         cells = [_cell([r["scores"][key] for r in runs], key) for key in columns.values()]
         cells.append(f"{statistics.fmean(r['seconds'] for r in runs):.0f}")
         timed = [r["selection_seconds"] for r in runs if r.get("selection_seconds")]
         cells.append(f"{statistics.fmean(timed):.0f}" if timed else "")
-        count = f"{len(runs)}{_OLDER * older(name, method, runs)}"
+        count = f"{len(runs)}{_OLDER}" if method in mixed else len(runs)
         lines.append(f"| {method} | {count} | {' | '.join(cells)} |")
     if table is not None and SETTINGS[name].recipe is None:
         every = [_every(table, key) for key in columns.values()]
@@ -103,7 +104,7 @@ def markdown(name: str, methods: Results, table: NASBench201 | None) -> str:
         best = ["" if x is None else f"{x.max():.2f}" for x in every]
         lines.append(f"| all architectures | 15,625 | {' | '.join(means)} | | |")
         lines.append(f"| the best of them | | {' | '.join(best)} | | |")
-    if any(older(name, method, runs) for method, runs in methods.items()):
+    if mixed:
         lines += ["", f"{_OLDER}: some of these runs are of other numbers than the preset's now."]
     return "\n".join(lines) + "\n"
 
@@ -205,11 +206,11 @@ def _stretch(axes: Any, table: NASBench201 | None, lowest: float) -> None:
 
 
 def skips_by_epoch(methods: Results) -> dict[str, list[list[float]]]:
-    """For each method that searches, one list a seed: the share of edges that skip by epoch."""
+    """For each method of now that searches, a list a seed: shares of edges that skip by epoch."""
     curves = {
         method: [r["idle_by_epoch"] for r in runs if r.get("idle_by_epoch")]
         for method, runs in methods.items()
-        if method not in UNSEARCHED
+        if method in METHODS and method not in UNSEARCHED
     }
     return {method: found for method, found in curves.items() if found}
 

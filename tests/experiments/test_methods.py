@@ -127,6 +127,9 @@ def test_pictures_of_the_search_leave_out_what_does_not_search():
         if make().hypergradient.__qualname__ == hypergrad.frozen().__qualname__
     }
     assert unsearched == set(methods_settings.UNSEARCHED)
+    names = ("darts", "former_dnas", "largest_corrected")
+    curves = methods_report.skips_by_epoch({n: [{"idle_by_epoch": [0.5]}] for n in names})
+    assert curves == {"darts": [[0.5]]}
 
 
 def test_digests_tell_settings_apart():

@@ -3,21 +3,18 @@
 import dataclasses
 import itertools
 
-import jax
-import jax.numpy as jnp
 import pytest
+from test_presets import CELL, build, check_step
 
 from dnas import presets, spaces
-from dnas.space import Task
 from experiments import parts
 
-TASK = Task((8, 8, 1), 4)
 CELLS = spaces.DARTS(
     channels=2, cells=3, nodes=1, stem_multiplier=1, operations=("none", "skip_connect")
 )
 EDGES = (("skip_connect", "avg_pool_3x3"), ("none", "skip_connect", "max_pool_3x3"))
 SPACES = {
-    "cell": spaces.NASBench201(channels=2, cells=1, stages=2, nodes=3),
+    "cell": CELL,
     "normal and reduction": CELLS,
     "a table for each edge": dataclasses.replace(CELLS, normal=EDGES, reduce=EDGES),
 }
@@ -43,19 +40,4 @@ def combinations():
 def test_every_part_has_a_step_in_every_space(chosen, space):
     made = {parts.PARTS[key][0]: part.make() for key, (_, part) in chosen.items()}
     preset = presets.darts(epochs=10, **made)
-    search = preset.build(
-        preset.modify(SPACES[space]),
-        TASK,
-        steps_per_epoch=3,
-        epochs=10,
-        preprocess=lambda key, images: images.astype(jnp.float32) / 255,
-    )
-    batch = {
-        "image": jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((2,), jnp.int32),
-    }
-    state = jax.eval_shape(search.init, jax.random.key(0))
-    new, metrics = jax.eval_shape(search.step, state, batch, batch)
-    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (state, new)]
-    assert shapes[0] == shapes[1]
-    assert {(m.shape, m.dtype) for m in metrics.values()} == {((), jnp.dtype("float32"))}
+    check_step(build(preset, SPACES[space]))
