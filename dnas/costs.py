@@ -75,6 +75,11 @@ def _(space: DARTS, task: Task) -> list[Site]:
     return found
 
 
+def known(space: SearchSpace) -> bool:
+    """Whether the cells of a space are known, so that its options have costs."""
+    return sites.dispatch(type(space)) is not sites.dispatch(object)
+
+
 def parameters(space: SearchSpace, task: Task) -> Costs:
     """The number of parameters that each option adds to the network.
 

@@ -107,6 +107,10 @@ def _limited_skips(skips: int = 2) -> selection.Selection:
     return selection.limited_skips(skips)
 
 
+def _largest_of_close(deviations: float = 1.0) -> selection.Selection:
+    return selection.largest_of_close(deviations=deviations)
+
+
 def _tuned(make: Callable[[float], selection.Selection]) -> Part:
     def part(tuning_epochs: float = 5.0) -> selection.Selection:
         checks.not_negative("tuning_epochs", tuning_epochs)
@@ -123,7 +127,7 @@ def _best_of_samples(samples: int = 100) -> selection.Selection:
 def _short_trainings(training_epochs: float = 1.0, skips: int = 2) -> selection.Selection:
     checks.positive("training_epochs", training_epochs)
     checks.whole("skips", skips, least=0)
-    start = selection.limited_skips(skips, every_part=True)
+    start = selection.largest_of_close(selection.limited_skips(skips, every_part=True))
     return selection.short_trainings(start, epochs=training_epochs)
 
 
@@ -176,6 +180,7 @@ SELECTIONS = {
     "limited_skips": Part(_limited_skips, ("skips",)),
     "perturbation": _tuned(selection.perturbation),
     "progressive": _tuned(selection.progressive),
+    "largest_of_close": Part(_largest_of_close, ("deviations",)),
     "best_of_samples": Part(_best_of_samples, ("samples",)),
     "local_search": Part(selection.local_search),
     "short_trainings": Part(_short_trainings, ("training_epochs", "skips")),

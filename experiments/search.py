@@ -55,10 +55,10 @@ Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
     search.perturbation         none, random_smoothing, adversarial (perturbation_radius,
                                 final_perturbation_radius)
     search.stopping             never, eigenvalue_ratio, skip_count (skip_limit)
-    search.selection            strongest, limited_skips (skips: in normal cells, 2), perturbation,
-                                progressive (tuning_epochs), best_of_samples (samples),
-                                local_search, short_trainings (training_epochs; skips: in every
-                                cell at first, 2)
+    search.selection            strongest, limited_skips (skips: in normal cells, 2),
+                                largest_of_close (deviations), perturbation, progressive
+                                (tuning_epochs), best_of_samples (samples), local_search,
+                                short_trainings (training_epochs; skips: in every cell at first, 2)
     search.learning_rate, .final_learning_rate, .momentum, .weight_decay, .clip_norm    of weights
     search.alpha_learning_rate, .alpha_betas, .alpha_weight_decay, .alpha_scale         of alphas
     table                       result table of NAS-Bench-201 to look the result up in (CSV)

@@ -115,3 +115,13 @@ def test_odd_images_round_up_and_other_spaces_must_register():
 
     with pytest.raises(TypeError, match="cells of Other are unknown"):
         costs.parameters(Other(), TASK)
+
+
+def test_spaces_whose_cells_are_known_have_costs():
+    class Other(spaces.DARTS):
+        """Inherits the cells."""
+
+    assert (
+        costs.known(spaces.DARTS()) and costs.known(spaces.NASBench201()) and costs.known(Other())
+    )
+    assert not costs.known(object())

@@ -248,7 +248,7 @@ def test_the_default_begins_its_trainings_with_two_skip_connections_a_cell():
     for name, option in skips.items():
         mix[name][:, option] = 2 + np.arange(len(mix[name]))
 
-    def train(steps, mixes):
+    def train(steps, mixes, weights=0):
         count = len(next(iter(mixes.values())))
         return np.ones(count), np.full(count, 0.5)  # no move is better
 

@@ -61,71 +61,6 @@ class Planted:
         return found
 
 
-def test_strongest_is_what_the_space_says():
-    planted = Planted(CELL)
-    planted.mix["cell"][:, 3] = 0.9
-    genotype, record = selection.strongest()(planted.shared())
-    assert set(genotype["cell"].values()) == {"nor_conv_3x3"} and record == []
-
-
-def test_the_weakest_skip_connections_give_way():
-    planted = Planted(CELL)
-    rows, (_, skip, *_, pool) = CELL.decisions["cell"]
-    planted.mix["cell"] = np.float32([[0.1, s, 0.1, 0.1, 0.2] for s in (3, 1, 6, 4, 0.1, 2)])
-    free = selection.strongest()(planted.shared()).genotype["cell"]
-    assert list(free.values()).count(skip) == 5
-    for limit in range(6):
-        genotype, record = selection.limited_skips(limit)(planted.shared())
-        weakest = [1, 5, 0, 3, 2][: 5 - limit]
-        assert [d["row"] for d in record] == [rows[i] for i in weakest]
-        assert genotype["cell"] == free | {rows[i]: pool for i in weakest}
-
-
-def test_without_a_skip_connection_another_edge_may_win():
-    planted = Planted(SMALL)
-    # Node 3 has the edges from 0, 1 and 2, which are rows 2 to 4; options: none, skip, conv.
-    normal = np.float32([[0, 2, 1], [0, 3, 1], [9, 5, 0.1], [9, 4, 0.3], [9, 0.1, 0.2]])
-    normal = np.concatenate([normal, np.float32([[0, 0.1, 1]] * 4)])
-    planted.mix = {"normal": normal, "reduce": np.float32([[0, 1, 0.1]] * 9)}
-    chosen = selection.limited_skips(2)(planted.shared())
-    assert [d["row"] for d in chosen.record] == ["0->2", "1->2"]
-    assert {row: chosen.genotype["normal"].get(row) for row in SMALL.rows[:5]} == {
-        "0->2": "sep_conv_3x3",
-        "1->2": "sep_conv_3x3",
-        "0->3": "skip_connect",
-        "1->3": "skip_connect",
-        "2->3": None,
-    }
-    chosen = selection.limited_skips(1)(planted.shared())
-    assert chosen.genotype["normal"]["1->3"] == "sep_conv_3x3"  # 0.3 is more than 0.2
-    chosen = selection.limited_skips(0)(planted.shared())
-    assert {"1->3", "2->3"} < set(chosen.genotype["normal"])  # and 0.1 is less
-    # Other parts are left alone, unless they are asked for.
-    assert set(chosen.genotype["reduce"].values()) == {"skip_connect"}
-    both = selection.limited_skips(1, every_part=True)(planted.shared())
-    counts = {
-        p: list(both.genotype[p].values()).count("skip_connect") for p in ("normal", "reduce")
-    }
-    assert counts == {"normal": 1, "reduce": 1}
-    assert [d["part"] for d in both.record].count("normal") == len(
-        selection.limited_skips(1)(planted.shared()).record
-    )
-
-
-def test_where_no_other_option_has_weight_the_first_operation_is_taken():
-    planted = Planted(CELL)
-    planted.mix["cell"] = np.tile(np.eye(5, dtype=np.float32)[1], (6, 1))  # as sparsemax may end
-    genotype, record = selection.limited_skips(2)(planted.shared())
-    options = list(genotype["cell"].values())
-    assert options == ["nor_conv_1x1"] * 4 + ["skip_connect"] * 2 and len(record) == 4
-
-
-def test_skip_connections_without_an_alternative_stay():
-    space = spaces.NASBench201(nodes=3, operations=("skip_connect",))
-    genotype, record = selection.limited_skips(0)(Planted(space).shared())
-    assert set(genotype["cell"].values()) == {"skip_connect"} and len(record) == 3
-
-
 def test_options_that_the_space_cannot_take_are_no_choice():
     assert {c.allowed for c in choices_of(CELL)} == {(0, 1, 2, 3, 4)}
     assert {c.allowed for c in choices_of(SMALL)} == {(1, 2)}
@@ -362,6 +297,7 @@ def test_discrete_architectures_have_an_evaluation_of_their_own():
         (lambda: selection.best_of_samples(1, 0.0), "temperature=0.0"),
         (lambda: selection.local_search(sweeps=0), "sweeps=0"),
         (lambda: selection.limited_skips(-1), "limit=-1"),
+        (lambda: selection.largest_of_close(deviations=0.0), "deviations=0.0"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(make, message):

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from dnas import checks, parallel
+from dnas import checks, costs, parallel
 from dnas import data as datasets
 from dnas.bilevel import Search, SearchState, merge
 from dnas.data import Augment, Dataset, Feed, Split, evaluation_batches
@@ -101,11 +101,12 @@ def make_shared(
             search.init,
             lambda steps: tune(single, training(steps) if training else optimizer),
             evaluate(single, every),
-            jax.random.fold_in(key, 0),
+            key,
             journal,
             progress,
         ),
         images=len(feed.parts[1]) // feed.batch_size * feed.batch_size,
+        parameters=functools.partial(costs.parameters, space, task) if costs.known(space) else None,
     )
 
 
@@ -223,20 +224,21 @@ def _train(
     key: jax.Array,
     journal: Journal,
     progress: bool,
-) -> Callable[[int, Tables], tuple[np.ndarray, np.ndarray]]:
+) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     """`Shared.train`: all architectures begin with the same weights and see the same images."""
-    first = functools.cache(lambda: initialize.compiled(init)(key))
+    init = initialize.compiled(init)
+    first = functools.cache(lambda weights: init(jax.random.fold_in(key, weights)))
     tuner = functools.cache(tuner)
     compiled = set()
 
-    def train(steps: int, mixes: Tables) -> tuple[np.ndarray, np.ndarray]:
+    def train(steps: int, mixes: Tables, weights: int = 0) -> tuple[np.ndarray, np.ndarray]:
         found, made, count = [], [], len(next(iter(mixes.values())))
         title = f"trainings from scratch for {steps} steps"
         bar = Progress(title, count * steps, 0, count, show=progress, unit="training")
 
         def one(i: int) -> tuple[np.ndarray, np.ndarray]:
             mix = {name: tables[i] for name, tables in mixes.items()}
-            trained = tuner(steps)(first(), mix, steps)
+            trained = tuner(steps)(first(weights), mix, steps)
             return evaluate(trained, {name: tables[i : i + 1] for name, tables in mixes.items()})
 
         with contextlib.closing(bar), Ahead(one, count, _at_a_time()) as ahead:
@@ -250,7 +252,7 @@ def _train(
             if steps in compiled:
                 bar.compiled()
             for i in range(count):
-                kind = f"training for {steps}"
+                kind = f"training for {steps} from weights {weights}"
                 found.append(journal.measured(kind, functools.partial(measure, i)))
                 bar.update(i + 1, (i + 1) * steps, {"valid_accuracy": found[-1][1][0]})
                 if made and steps not in compiled:

@@ -277,9 +277,10 @@ def dnas(decay: float = 5.0, **changes) -> Preset:
 
     A decay whose weight grows linearly from 0 (Ye et al., 2022, but a tenth of theirs) keeps skip
     connections from taking over in NAS-Bench-201 (not in RobustDARTS' S2, where convolutions have
-    no other rival); alphas wait for a fifth of the epochs. Of what skip connections it ends with
-    the two strongest of each cell are kept at first (as P-DARTS has it for normal ones; Chen et
-    al., 2019). What all that gets wrong, `dnas.selection.short_trainings` finds: the skip
+    no other rival); alphas wait for a fifth of the epochs. Options that it hardly tells apart give
+    way to that of most parameters (`dnas.selection.largest_of_close`); of skip connections that are
+    left the two strongest of each cell are kept at first (as P-DARTS has it for normal ones; Chen
+    et al., 2019). What all that gets wrong, `dnas.selection.short_trainings` finds: the skip
     connection that a deep network needs to be trained at all, and the noise that a decay prefers
     in S4.
 
@@ -295,6 +296,8 @@ def dnas(decay: float = 5.0, **changes) -> Preset:
         "regularizers": lambda steps, space: (regularize.beta_decay(linear(0.0, decay)(steps)),),
         "warmup": 0.2,
         "alpha_learning_rate": 3e-3,
-        "selection": selection.short_trainings(selection.limited_skips(2, every_part=True)),
+        "selection": selection.short_trainings(
+            selection.largest_of_close(selection.limited_skips(2, every_part=True))
+        ),
     }
     return make(parts, changes)

@@ -10,22 +10,18 @@ as weights, and an option can be chosen if the space takes it when it is the str
 leaves out the 'none' of DARTS, and the tables of edge weights, without a rule for either.
 """
 
+from dnas.selection.mixing import largest_of_close, limited_skips, strongest
 from dnas.selection.retrained import short_trainings
 from dnas.selection.shared import Selected, Selection, Shared, masked, one_hot
 from dnas.selection.stepwise import perturbation, progressive
-from dnas.selection.whole import (
-    best_of_samples,
-    limited_skips,
-    local_search,
-    sample,
-    strongest,
-)
+from dnas.selection.whole import best_of_samples, local_search, sample
 
 __all__ = [
     "Selected",
     "Selection",
     "Shared",
     "best_of_samples",
+    "largest_of_close",
     "limited_skips",
     "local_search",
     "masked",

@@ -9,6 +9,7 @@ import numpy as np
 
 from dnas import checks
 from dnas.genotype import Genotype
+from dnas.selection.mixing import strongest
 from dnas.selection.shared import (
     Choice,
     Score,
@@ -20,7 +21,6 @@ from dnas.selection.shared import (
     replaced,
     scores_of,
 )
-from dnas.selection.whole import strongest
 
 
 def short_trainings(
@@ -41,13 +41,14 @@ def short_trainings(
     Short trainings propose and longer ones decide, for short ones favour what learns fast, and vary
     by more than their images explain. A move that gains significantly is proposed, with those that
     gain as much, and the best of them is taken if it is significantly better in longer trainings,
-    too; if none is, they are not proposed again. Where it led, other moves are tried again, those
-    first that gained most before, as long as short trainings are left (greedy search with lazily
-    evaluated gains; Minoux, 1978). When none is significant any more, those that gain most, or lose
-    least, are proposed, until longer trainings take none of them. In the end moves are undone
-    without which the architecture is not significantly worse, now that others were taken. What is
-    not significant stays as the search has it. That short trainings rank searches is from DARTS
-    (Liu et al., 2019), for whole searches.
+    too, and again from other initial weights: an architecture that was unlucky with the first ones
+    would lose to many. If none is, they are not proposed again. Where it led, other moves are tried
+    again, those first that gained most before, as long as short trainings are left (greedy search
+    with lazily evaluated gains; Minoux, 1978). When none is significant any more, those that gain
+    most, or lose least, are proposed, until longer trainings take none of them. In the end moves
+    are undone without which the architecture is not significantly worse, now that others were
+    taken. What is not significant stays as the search has it. That short trainings rank searches is
+    from DARTS (Liu et al., 2019), for whole searches.
 
     Args:
       start: selects the first architecture; `strongest` by default.
@@ -61,8 +62,8 @@ def short_trainings(
       rivals: so many moves at most are proposed together. Of those that are significantly better
         that of the least loss is taken, which tells equals apart better than accuracy.
       longer: how many times longer those trainings are, of which there are as many as it takes: of
-        the first architecture, of all that are proposed, and one for each move but the last to be
-        taken.
+        the first architecture, of all that are proposed, one for each move but the last to be
+        taken, and from other weights of what a move leads from and to.
       decisive: standard errors, as `sigmas`, in longer trainings, by which moves are undone, too.
         More of them, because these errors are those of drawing the images alone: trained anew, from
         other weights, two architectures may differ by three or four times as much by chance.
@@ -79,10 +80,12 @@ def short_trainings(
         first, record = start(shared)
         steps = max(1, shared.steps(epochs))
         short, long = _Judge(shared, steps, sigmas), _Judge(shared, longer * steps, decisive)
-        walk = _Walk(shared, first, long)
+        again = _Judge(shared, longer * steps, decisive, weights=1)
+        walk = _Walk(shared, first, long, again)
         _climb(walk, short, count, rivals)
         walk.undo()
-        trainings = {"trainings": len(short.scores), "longer": len(long.scores)}
+        judges = {"trainings": short, "longer": long, "again": again}
+        trainings = {name: len(judge.scores) for name, judge in judges.items()}
         return Selected(walk.genotype, [*record, *walk.record, trainings])
 
     return select
@@ -152,18 +155,18 @@ def _moves(shared: Shared, genotype: Genotype, count: int) -> list[Move]:
 
 
 class _Judge:
-    """Trains architectures, each of them once."""
+    """Trains architectures, each of them once, from the same initial weights."""
 
-    def __init__(self, shared: Shared, steps: int, sigmas: float):
+    def __init__(self, shared: Shared, steps: int, sigmas: float, weights: int = 0):
         self.shared, self.steps, self.sigmas = shared, steps, sigmas
+        self._train = functools.partial(shared.train, weights=weights)
         self.scores: dict[Genotype, Score] = {}
 
     def train(self, genotypes: Sequence[Genotype]) -> None:
         """Trains and validates those that are new."""
-        space, shared = self.shared.space, self.shared
         new = [g for g in dict.fromkeys(genotypes) if g not in self.scores]
-        mixes = [one_hot(space, genotype, shared.mix) for genotype in new]
-        scores = scores_of(shared.train, self.steps, mixes)
+        mixes = [one_hot(self.shared.space, genotype, self.shared.mix) for genotype in new]
+        scores = scores_of(self._train, self.steps, mixes)
         self.scores |= dict(zip(new, scores, strict=True))
 
     def gain(self, before: Genotype, after: Genotype) -> float:
@@ -183,10 +186,10 @@ class _Judge:
 
 
 class _Walk:
-    """An architecture, and the moves that led to it as its judge decided."""
+    """An architecture, and the moves that led to it as its judges decided."""
 
-    def __init__(self, shared: Shared, first: Genotype, judge: _Judge):
-        self.shared, self.judge = shared, judge
+    def __init__(self, shared: Shared, first: Genotype, judge: _Judge, again: _Judge):
+        self.shared, self.judge, self.again = shared, judge, again
         self.first = self.genotype = first
         self.moves: list[Move] = []
         self.record: list[dict[str, Any]] = []
@@ -196,19 +199,23 @@ class _Walk:
         return move.apply(self.shared, self.genotype)
 
     def take(self, moves: Sequence[Move]) -> bool:
-        """Takes the best of some moves if it is significantly better; tells whether it did."""
+        """Takes the best of some moves if it is better for both judges; tells whether it did."""
         before, found = self.genotype, [self.after(move) for move in moves]
         self.judge.train([before, *found])
         scores = self.judge.scores
         better = [i for i, genotype in enumerate(found) if self.judge.better(genotype, before)]
         best = max(better or range(len(moves)), key=lambda i: scores[found[i]].negative_loss)
         tried = [m.place | scores[g].facts for m, g in zip(moves, found, strict=True)]
-        facts = self.judge.facts(before, found[best]) | {"taken": bool(better), "proposed": tried}
-        self.record.append(moves[best].place | facts)
+        facts, taken = self.judge.facts(before, found[best]), False
         if better:
+            self.again.train([before, found[best]])
+            facts["again"] = self.again.facts(before, found[best])
+            taken = self.again.better(found[best], before)
+        self.record.append(moves[best].place | facts | {"taken": taken, "proposed": tried})
+        if taken:
             self.genotype = found[best]
             self.moves.append(moves[best])
-        return bool(better)
+        return taken
 
     def undo(self) -> None:
         """Undoes moves that were needed only until others were taken."""

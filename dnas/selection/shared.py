@@ -30,9 +30,12 @@ class Shared(NamedTuple):
       key: PRNG key of the selection.
       discrete: `accuracy` for mixes with at most one weight above zero in each row of
         operations, which may be quicker; None for `accuracy` itself.
-      train: ``(steps, mixes) -> (losses [n], accuracies [n])``: trains each of such mixes by
-        itself, from the same initial weights, and validates on all of the architecture's half.
+      train: ``(steps, mixes, weights=0) -> (losses [n], accuracies [n])``: trains each of such
+        mixes by itself, all from the same initial weights, those of this number, and validates on
+        all of the architecture's half.
       images: that `train` validates on.
+      parameters: ``() -> {table: [rows, options]}``, as `dnas.costs.parameters` has it; None in
+        spaces whose cells it does not know.
     """
 
     space: SearchSpace
@@ -44,8 +47,9 @@ class Shared(NamedTuple):
     steps_per_epoch: int
     key: jax.Array
     discrete: Callable[[Any, Tables], tuple[np.ndarray, np.ndarray]] | None = None
-    train: Callable[[int, Tables], tuple[np.ndarray, np.ndarray]] | None = None
+    train: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
     images: int = 0
+    parameters: Callable[[], Tables] | None = None
 
     def steps(self, epochs: float) -> int:
         """So many epochs in steps."""

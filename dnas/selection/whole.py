@@ -1,7 +1,5 @@
 """Selections among whole architectures, which are validated with the shared weights."""
 
-import collections
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,13 +8,13 @@ import numpy as np
 
 from dnas import checks
 from dnas.genotype import Genotype
+from dnas.selection.mixing import strongest
 from dnas.selection.shared import (
     Choice,
     Score,
     Selected,
     Selection,
     Shared,
-    Tables,
     choices_of,
     generator,
     one_hot,
@@ -24,61 +22,6 @@ from dnas.selection.shared import (
     scores_of,
 )
 from dnas.space import SearchSpace
-
-_SKIP = "skip_connect"
-_FAINT = 1e-6  # less than any weight that counts
-
-
-def strongest() -> Selection:
-    """The architecture of the largest mixing weights, as the space's paper has it."""
-    return lambda shared: Selected(shared.space.discretize(shared.mix), [])
-
-
-def limited_skips(limit: int = 2, every_part: bool = False) -> Selection:
-    """The largest mixing weights, with no more than so many skip connections.
-
-    The last step of P-DARTS (Chen et al., 2019): while the architecture has more of them, the
-    weakest of their operations loses its weight, and the space decides anew: for another
-    operation, the first that computes something where none has weight, or for another edge where
-    nodes keep only some. A skip connection without an alternative stays.
-
-    Args:
-      limit: of skip connections in a part; published as 2.
-      every_part: whether that holds for all parts of the genotype, or only for the space's first,
-        which are normal cells in the DARTS space, as published.
-
-    Raises:
-      ValueError: `limit` is negative.
-    """
-    checks.whole("limit", limit, least=0)
-
-    def weight(tables: Tables, choice: Choice) -> float:
-        return float(tables[choice.table][choice.index, choice.options.index(_SKIP)])
-
-    def select(shared: Shared) -> Selected:
-        tables, record = {n: np.asarray(t) for n, t in shared.mix.items()}, []
-        parts = list(dict.fromkeys(choice.part for choice in choices_of(shared.space)))
-        limited = parts if every_part else parts[:1]
-        while True:
-            genotype = shared.space.discretize(tables)
-            skips = [
-                choice
-                for choice in choices_of(shared.space)
-                if choice.part in limited and genotype[choice.part].get(choice.row) == _SKIP
-            ]
-            counts = collections.Counter(choice.part for choice in skips)
-            removable = [c for c in skips if counts[c.part] > limit and weight(tables, c) > 0]
-            if not removable:
-                return Selected(genotype, record)
-            weakest = min(removable, key=functools.partial(weight, tables))
-            record.append(weakest.place | {"without": _SKIP, "weight": weight(tables, weakest)})
-            tables = replaced(tables, weakest, weakest.options.index(_SKIP), 0.0)
-            if not tables[weakest.table][weakest.index].any():  # sparse mixes
-                idle = (_SKIP, "none")
-                others = [o for o in weakest.allowed if weakest.options[o] not in idle]
-                tables = replaced(tables, weakest, others, _FAINT)
-
-    return select
 
 
 def best_of_samples(count: int = 100, temperature: float = 1.0) -> Selection:

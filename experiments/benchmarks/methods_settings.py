@@ -41,6 +41,7 @@ def corrected(regularizers: Callable | None, **changes: Any) -> Preset:
         "hypergradient": hypergrad.frozen(),
         "regularizers": regularizers,
         "alpha_weight_decay": 0.0,
+        "selection": selection.short_trainings(selection.limited_skips(2, every_part=True)),
     }
     return dnas(**{**changes, **parts})
 

@@ -1,0 +1,75 @@
+"""The moves of short trainings: of one row, of many, and back."""
+
+import pytest
+from test_retrained import conv_cell, shared_of, single, skips_of, taken
+from test_selection import CELL, SMALL, Planted
+
+from dnas import selection
+from dnas.selection.retrained import _Move, _Without
+from dnas.selection.shared import choices_of
+
+
+@pytest.mark.parametrize("rows", [6, 3])
+def test_what_is_worse_only_in_all_rows_together_is_done_without(rows):
+    planted = conv_cell()
+    planted.mix["cell"][rows:] = [0.1, 0.2, 0.35, 0.15, 0.2]  # 1x1 convolutions
+
+    def reached(mix):  # 0.8 standard errors for each
+        return 0.5 - 0.018 * float((mix["cell"].argmax(-1) == 3).sum())
+
+    shared, _ = shared_of(planted, reached)
+    genotype, record = selection.short_trainings()(shared)
+    if rows == 6:
+        assert set(genotype["cell"].values()) == {"skip_connect"}  # the next likely option
+        assert [line.get("without") for line in taken(record)] == ["nor_conv_3x3"]
+    else:  # 2.4
+        assert genotype == selection.strongest()(shared).genotype and not taken(record)
+
+
+@pytest.mark.parametrize(("alone", "kept"), [(0.76, False), (0.74, True)])
+def test_a_move_is_undone_that_others_made_needless(alone, kept):
+    """Of 0->1 and 0->3 the first one gains more early, the second one late."""
+    early = {(): 0.3, (0,): 0.64, (3,): 0.55, (0, 3): 0.71}
+    late = {(): 0.6, (0,): 0.7, (3,): alone, (0, 3): 0.82}  # 3.3 or 4.3 standard errors
+    shared, _ = single(lambda steps, k: (1.0, (early if steps == 10 else late).get(k, 0.2)))
+    genotype, record = selection.short_trainings()(shared)
+    assert skips_of(genotype) == (["0->1", "0->3"] if kept else ["0->3"])
+    assert [line["row"] for line in taken(record)] == ["0->1", "0->3"]
+    undone = [line["undone"]["row"] for line in record if "undone" in line]
+    assert undone == ([] if kept else ["0->1"])
+
+
+def test_moves_are_undone_one_after_the_other():
+    """Three skip connections are taken in turn; the last one alone would do."""
+    early = {(): 0.3, (0,): 0.7, (1,): 0.6, (2,): 0.5, (0, 1): 0.8, (0, 2): 0.77, (0, 1, 2): 0.9}
+    late = {(): 0.3, (0,): 0.4, (0, 1): 0.5, (0, 1, 2): 0.6, (1, 2): 0.6, (2,): 0.6}
+
+    shared, _ = single(lambda steps, k: (1.0, (early if steps == 10 else late).get(k, 0.2)))
+    genotype, record = selection.short_trainings()(shared)
+    assert [line["row"] for line in taken(record)] == ["0->1", "0->2", "1->2"]
+    assert [line["undone"]["row"] for line in record if "undone" in line] == ["0->1", "0->2"]
+    assert skips_of(genotype) == ["1->2"]
+
+
+def test_rows_that_can_be_nothing_else_keep_the_operation(monkeypatch):
+    only, *others = choices_of(CELL)
+    choices = (only._replace(allowed=(3,)), *others)
+    monkeypatch.setattr("dnas.selection.retrained.choices_of", lambda space: choices)
+    shared, _ = shared_of(conv_cell(), None)
+    start = selection.strongest()(shared).genotype
+    moved = _Without("nor_conv_3x3").apply(shared, start)
+    assert list(moved["cell"].values()) == ["nor_conv_3x3", *5 * ["skip_connect"]]
+
+
+def test_an_edge_that_was_left_out_takes_the_place_of_the_weakest():
+    planted = Planted(SMALL)
+    start = selection.strongest()(planted.shared()).genotype
+    every = [choice for choice in choices_of(SMALL) if choice.row[-1] == "4"]
+    left_out = next(choice for choice in every if choice.row not in start[choice.part])
+    kept = [row for row in start[left_out.part] if row[-1] == "4"]
+    for strong, weak in (kept, kept[::-1]):
+        mix = {name: table.copy() for name, table in planted.mix.items()}
+        mix[left_out.table][SMALL.part(left_out.part).rows.index(strong)] += 0.1
+        moved = _Move(left_out, 2).apply(planted.shared(mix=mix), start)
+        assert set(moved[left_out.part]) == set(start[left_out.part]) - {weak} | {left_out.row}
+        assert moved[left_out.part][left_out.row] == "sep_conv_3x3"
