@@ -76,7 +76,7 @@ def _(space: DARTS, task: Task) -> list[Site]:
 
 
 def known(space: SearchSpace) -> bool:
-    """Whether the cells of a space are known, so that its options have costs."""
+    """Whether a space, or one that it inherits from, is registered with `sites`."""
     return sites.dispatch(type(space)) is not sites.dispatch(object)
 
 

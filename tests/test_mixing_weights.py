@@ -1,10 +1,14 @@
 """Selections by the mixing weights alone."""
 
+import functools
+
 import numpy as np
 import pytest
 from test_selection import CELL, SMALL, Planted
 
-from dnas import selection, spaces
+from dnas import costs, selection, spaces
+from dnas.selection.shared import choices_of
+from dnas.space import Mixing, Task
 
 
 def test_strongest_is_what_the_space_says():
@@ -73,44 +77,137 @@ def test_skip_connections_without_an_alternative_stay():
 
 
 def sized(planted, sizes=(0, 0, 1, 9, 0)):
-    """With the number of parameters of each option, in all rows."""
-    tables = {n: np.tile(sizes, (len(d.rows), 1)) for n, d in planted.space.decisions.items()}
+    """With the number of parameters of each option, in all rows or each."""
+    shapes = {n: (len(d.rows), len(d.options)) for n, d in planted.space.decisions.items()}
+    tables = {n: np.broadcast_to(sizes, shape) for n, shape in shapes.items()}
     return planted.shared(parameters=lambda: tables)
+
+
+def softmax(logits, scale=1.0):
+    weights = np.exp(scale * np.asarray(logits, np.float64))
+    return (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
+
+
+LOGITS = np.float64(  # of none, skip, 1x1, 3x3, pooling; the median deviation of rows is 1.13
+    [
+        *([0, 2, 0.9, 1, -1], [0, 3, 0, 1.75, 0], [0, 0.5, 3, 2, 2.5]),
+        *([0, 2, 0.9, 1, -1], [0, 2.25, 0, 1, 0], [0, 0.4, 2.5, 0, 0.5]),
+    ]
+)
+CHOSEN = [  # 1.0, 1.25, 1.0, 1.0, 1.25 and 2.5 behind
+    *("nor_conv_3x3", "skip_connect", "nor_conv_3x3"),
+    *("nor_conv_3x3", "skip_connect", "nor_conv_1x1"),
+]
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0, 0.01])
 def test_the_largest_of_close_options_is_taken_whatever_the_scale(scale):
     planted = Planted(CELL)
-    # Logarithms of none, skip, 1x1, 3x3, pooling: their standard deviation is 1.08.
-    logits = np.float64([[0, 2, 0.9, 1, 0], [0, 3, 0, 1.8, 0], [0, 0, 3, 2, 2.5]] * 2)
-    logits[5] = 0, 0.4, 2.5, 0, 0.5
-    planted.mix["cell"] = np.exp(scale * logits).astype(np.float32)
+    planted.mix["cell"] = softmax(LOGITS, scale)
     genotype, record = selection.largest_of_close()(sized(planted))
-    assert logits.std() == pytest.approx(1.08, abs=0.01)
-    options = dict(zip(CELL.decisions["cell"].rows, genotype["cell"].values(), strict=True))
-    assert list(options.values()) == [
-        *("nor_conv_3x3", "skip_connect", "nor_conv_3x3"),  # 1.0, 1.2 and 1.0 behind
-        *("nor_conv_3x3", "skip_connect", "nor_conv_1x1"),  # 2.5 behind
-    ]
+    assert np.median(LOGITS.std(-1, ddof=1)) == pytest.approx(1.13, abs=0.01)
+    assert [genotype["cell"][row] for row in CELL.decisions["cell"].rows] == CHOSEN
     assert [line["row"] for line in record] == ["0->1", "1->2", "0->3"]
     assert record[0]["option"] == "nor_conv_3x3" and record[0]["rather_than"] == "skip_connect"
-    np.testing.assert_allclose([line["behind"] / scale for line in record], 1.0, rtol=1e-4)
+    np.testing.assert_allclose([line["behind"] / scale for line in record], 1.0, rtol=1e-3)
     more = selection.largest_of_close(deviations=1.2)(sized(planted)).genotype
     assert more["cell"]["0->2"] == "nor_conv_3x3"
 
 
-def test_what_leads_gives_its_weight_to_the_largest_so_that_the_same_edges_are_kept():
+def test_one_tiny_weight_brings_nothing_closer():
+    planted = Planted(CELL)
+    planted.mix["cell"] = softmax(LOGITS)
+    planted.mix["cell"][5, 0] = 1e-30
+    genotype, _ = selection.largest_of_close()(sized(planted))
+    assert [genotype["cell"][row] for row in CELL.decisions["cell"].rows] == CHOSEN
+
+
+def test_sizes_are_those_of_the_row_and_weights_decide_where_they_tie():
+    planted = Planted(CELL)
+    planted.mix["cell"] = softmax(LOGITS)
+    sizes = np.zeros((6, 5))
+    sizes[0, 2] = 1
+    genotype, record = selection.largest_of_close(deviations=1.1)(sized(planted, sizes))
+    (line,) = record
+    assert (line["row"], line["option"]) == ("0->1", "nor_conv_1x1")
+    assert genotype["cell"]["0->2"] == "skip_connect"
+
+
+def test_options_change_weights_and_edges_have_none_to_change():
+    space = spaces.NASBench201(mixing=Mixing(edge_normalization=True))
+    planted, seen = Planted(space), []
+    planted.mix["cell"] = softmax(LOGITS)
+    planted.mix["cell"][0] = 0.2
+    sizes = np.broadcast_to((0, 0, 1, 9, 0), (6, 5))
+    shared = planted.shared(parameters=lambda: {"cell": sizes})
+
+    def start(shared):
+        seen.append(shared.mix)
+        return selection.strongest()(shared)
+
+    genotype, _ = selection.largest_of_close(start)(shared)
+    before, (after,) = planted.mix, seen
+    np.testing.assert_array_equal(after["cell"][1], before["cell"][1])
+    np.testing.assert_array_equal(after["cell"][2], before["cell"][2][[0, 1, 3, 2, 4]])
+    np.testing.assert_allclose(after["cell"][0], 0.2, rtol=1e-6)
+    assert genotype["cell"]["0->1"] == "nor_conv_3x3"  # where all tie
+    for name in set(before) - {"cell"}:
+        np.testing.assert_array_equal(after[name], before[name])
+
+
+def test_options_that_cannot_be_taken_are_not_close_to_anything():
+    """The 'none' of DARTS leads everywhere, by far or not; the others are 1 and 3 apart."""
+    planted = Planted(SMALL)
+    near, far = [0, 1, 3.5], [9, 1, -2]
+    planted.mix = {n: softmax([near] * 3 + [far] * 6) for n in planted.mix}
+    (table, *_), parameters = planted.mix, sized(planted, (99, 9, 0)).parameters
+    genotype, record = selection.largest_of_close()(planted.shared(parameters=parameters))
+    # The median deviation is 3 over the root of 2, or 2.1, which the first three exceed by 0.4.
+    assert record == [] and genotype == selection.strongest()(planted.shared()).genotype
+    planted.mix[table][0] = softmax([0, 1, 3])
+    (line,) = selection.largest_of_close()(planted.shared(parameters=parameters)).record
+    assert (line["option"], line["rather_than"]) == ("skip_connect", "sep_conv_3x3")
+
+
+@pytest.mark.parametrize("name", ["s1", "s2", "s3", "s4"])
+def test_spaces_with_two_options_a_row(name):
+    """In S1 each edge has a table of its own."""
+    space = spaces.DARTS.subset(name, channels=4, cells=3)
+    costs_of = functools.partial(costs.parameters, space, Task((8, 8, 3), 10))
+    planted, rng = Planted(space), np.random.default_rng(1)
+    planted.mix = {n: softmax(rng.normal(size=t.shape)) for n, t in planted.mix.items()}
+    _, record = selection.largest_of_close()(planted.shared(parameters=costs_of))
+    changed = {(line["part"], line["row"]) for line in record}
+    expected = set()
+    for part in {choice.part for choice in choices_of(space)}:
+        rows = [choice for choice in choices_of(space) if choice.part == part]
+        logits = [np.log(planted.mix[c.table][c.index][list(c.allowed)]) for c in rows]
+        limit = np.median([np.std(row, ddof=1) for row in logits if len(row) > 1])
+        for choice, row in zip(rows, logits, strict=True):
+            sizes = costs_of()[choice.table][choice.index][list(choice.allowed)]
+            close = row >= row.max() - limit
+            if sizes[row.argmax()] < sizes[close].max():
+                expected.add((part, choice.row))
+    assert changed == expected and expected
+
+
+def test_the_same_edges_are_kept():
     planted = Planted(SMALL)
     rng = np.random.default_rng(0)
     for name, table in planted.mix.items():
-        edges = rng.permutation(len(table))[:, None]
-        planted.mix[name] = np.exp([0.0, 0.2, 0.1] + 0.1 * edges).astype(np.float32)
+        leads = np.where(np.arange(len(table)) % 2, 0.1, 0.3)[:, None] * [0, 1, 0]
+        edges = 0.1 * rng.permutation(len(table))[:, None]
+        planted.mix[name] = np.exp([0.0, 0.1, 0.1] + leads + edges).astype(np.float32)
     before = selection.strongest()(planted.shared()).genotype
-    after = selection.largest_of_close()(sized(planted, (0, 0, 1))).genotype
+    after, record = selection.largest_of_close()(sized(planted, (0, 0, 1)))
+    assert before.parts() == after.parts() and len(record) == 8
     for part in before.parts():
         assert list(before[part]) == list(after[part])
         assert set(before[part].values()) == {"skip_connect"}
-        assert set(after[part].values()) == {"sep_conv_3x3"}
+    changed = {(line["part"], line["row"]) for line in record}
+    for part in after.parts():
+        for row, option in after[part].items():
+            assert (option == "sep_conv_3x3") == ((part, row) in changed)
 
 
 def test_options_without_weight_are_never_close():
@@ -135,5 +232,6 @@ def test_another_selection_goes_on_with_the_largest_of_close():
     assert ["rather_than" in line for line in record] == [True] * 3 + [False] * 2
     # Without parameters it is that selection alone, and nothing changes in the supernet's weights.
     shared = planted.shared()
-    assert selection.largest_of_close(start)(shared) == start(shared)
+    genotype, record = selection.largest_of_close(start)(shared)
+    assert (genotype, record[1:]) == start(shared) and record[0] == {"parameters": "unknown"}
     assert planted.mix["cell"][0].argmax() == 1

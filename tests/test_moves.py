@@ -1,7 +1,8 @@
 """The moves of short trainings: of one row, of many, and back."""
 
+import numpy as np
 import pytest
-from test_retrained import conv_cell, shared_of, single, skips_of, taken
+from test_retrained import IMAGES, ROWS, conv_cell, shared_of, single, skips_of, taken
 from test_selection import CELL, SMALL, Planted
 
 from dnas import selection
@@ -73,3 +74,68 @@ def test_an_edge_that_was_left_out_takes_the_place_of_the_weakest():
         moved = _Move(left_out, 2).apply(planted.shared(mix=mix), start)
         assert set(moved[left_out.part]) == set(start[left_out.part]) - {weak} | {left_out.row}
         assert moved[left_out.part][left_out.row] == "sep_conv_3x3"
+
+
+def twice(late, early=None):
+    """`Shared.train` where accuracies with two initial weights follow from the edges with skips.
+
+    Those of short trainings are those of long ones with the first weights, but for `early`.
+    """
+    trained = []
+
+    def train(steps, mixes, weights=0):
+        keys = [tuple(np.flatnonzero(rows == 1)) for rows in mixes["cell"].argmax(-1)]
+        trained.extend((weights, key) for key in keys if weights)
+        found = np.array([late.get(key, (0.2, 0.2))[weights] for key in keys])
+        if early and steps == 10:
+            found = np.array([early.get(key, 0.2) for key in keys])
+        return -found, found
+
+    return conv_cell().shared(train=train, images=IMAGES), trained
+
+
+def test_the_next_of_significant_moves_is_confirmed_where_the_best_is_not():
+    reached = {(): (0.3, 0.5), (5,): (0.6, 0.5), (3,): (0.58, 0.7), (1,): (0.56, 0.8)}
+    shared, trained = twice(reached)
+    genotype, record = selection.short_trainings()(shared)
+    assert skips_of(genotype) == [
+        "0->3"
+    ]  # 0->2, which is best with the other weights, is not asked
+    assert trained == [(1, ()), (1, (5,)), (1, (3,))]
+    (line,) = taken(record)
+    assert line["row"] == "0->3" and line["confirmations"][0]["accuracy"] == 0.7
+    confirmed = {p["row"]: p["confirmations"] for p in line["proposed"] if "confirmations" in p}
+    assert {row: [c["accuracy"] for c in scores] for row, scores in confirmed.items()} == {
+        "2->3": [0.5],
+        "0->3": [0.7],
+    }
+
+
+@pytest.mark.parametrize("confirmations", [0, 1])
+def test_without_confirmations_the_first_weights_decide(confirmations):
+    shared, trained = twice({(): (0.3, 0.5), (5,): (0.6, 0.5)})
+    genotype, record = selection.short_trainings(confirmations=confirmations)(shared)
+    assert skips_of(genotype) == (["2->3"] if confirmations == 0 else [])
+    assert record[-1]["confirmations"] == len(trained) == 2 * confirmations
+
+
+@pytest.mark.parametrize(("single", "fewest"), [(0.60, True), (0.50, False)])
+def test_of_equals_the_move_that_changes_least_is_taken(single, fewest):
+    """To do without 3x3 convolutions is best, a skip connection on 0->3 a little worse, or much."""
+    all_six = tuple(range(6))
+    shared, _ = twice({(): (0.3, 0.3), all_six: (0.62, 0.62), (3,): (single, single)})
+    genotype, record = selection.short_trainings(sigmas=10.0)(shared)
+    assert skips_of(genotype) == (["0->3"] if fewest else list(ROWS))
+    (line,) = taken(record)
+    assert len(line["proposed"]) > 1
+
+
+@pytest.mark.parametrize(("other", "kept"), [(0.78, False), (0.4, True)])
+def test_no_move_is_undone_that_is_needed_with_other_weights(other, kept):
+    """0->1 is taken first; 0->3 alone is as good as both, with the first weights."""
+    early = {(): 0.3, (0,): 0.64, (3,): 0.55, (0, 3): 0.71}
+    late = {(): (0.6, 0.2), (0,): (0.7, 0.7), (3,): (0.76, other), (0, 3): (0.82, 0.82)}
+    shared, _ = twice(late, early)
+    genotype, record = selection.short_trainings()(shared)
+    assert [line["row"] for line in taken(record)] == ["0->1", "0->3"]
+    assert skips_of(genotype) == (["0->1", "0->3"] if kept else ["0->3"])

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from dnas import presets, spaces
+from dnas import costs, presets, spaces
 from dnas.genotype import Genotype
 from dnas.hypergrad import Problem
 from dnas.presets import preset as preset_module
@@ -240,7 +240,7 @@ def test_the_alignment_of_lambda_darts_grows_to_a_quarter():
     np.testing.assert_allclose(found, [0.0, -0.125 * slope, -0.25 * slope], rtol=1e-5)
 
 
-def test_the_default_begins_its_trainings_with_two_skip_connections_a_cell():
+def test_the_default_begins_with_what_is_largest_of_close_and_two_skip_connections_a_cell():
     space = spaces.DARTS.subset("s2", channels=8, cells=3, stem_multiplier=1)
     shapes = {name: (len(d.rows), len(d.options)) for name, d in space.decisions.items()}
     skips = {name: d.options.index("skip_connect") for name, d in space.decisions.items()}
@@ -254,7 +254,11 @@ def test_the_default_begins_its_trainings_with_two_skip_connections_a_cell():
 
     none = {"state": None, "accuracy": None, "finetune": None, "resume": None}
     fields = none | {"steps_per_epoch": 4, "key": jax.random.key(0), "images": 100}
-    genotype, _ = presets.dnas().selection(Shared(space=space, mix=mix, train=train, **fields))
+    fields["parameters"] = lambda: costs.parameters(space, Task((8, 8, 3), 10))
+    shared = Shared(space=space, mix=mix, train=train, **fields)
+    genotype, record = presets.dnas().selection(shared)
+    close = [line["row"] for line in record if line.get("rather_than") == "skip_connect"]
+    assert close[:2] == ["0->2", "1->2"]  # by factors of 2 and 3: the median row's is 8.5
     for part in genotype.parts():
         assert list(genotype[part].values()).count("skip_connect") == 2
 

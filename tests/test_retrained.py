@@ -65,7 +65,7 @@ def test_only_significant_moves_are_taken_and_stale_ones_are_tried_again():
     assert (move["row"], move["option"]) == ("0->3", "skip_connect")
     # The start, the cell without convolutions (all skips: as good, at first), each single move; the
     # longer ones are of the start, those two, and of four more in the end.
-    assert summary == {"trainings": 1 + 1 + 24 + 5, "longer": 1 + 2 + 4, "again": 2}
+    assert summary == {"trainings": 1 + 1 + 24 + 5, "longer": 1 + 2 + 4, "confirmations": 2}
     assert sorted(steps for steps, _ in trained) == 31 * [15] + 9 * [60]
     assert move["taken"] and [line["taken"] for line in others] == [False]
     error = np.sqrt((0.4 * 0.6 + 0.695 * 0.305) / IMAGES)
@@ -246,7 +246,7 @@ def test_longer_trainings_have_the_last_word(late, moves):
     assert len(taken(record)) == moves
     # The architecture and the one that gained most; and another one where that has led, after all
     # short trainings that are left looked for it in vain.
-    counts = {"trainings": 36 if moves else 26, "longer": 2 + moves, "again": 2 * moves}
+    counts = {"trainings": 36 if moves else 26, "longer": 2 + moves, "confirmations": 2 * moves}
     assert record[-1] == counts
     assert sum(steps == 40 for steps, _ in trained) == 2 + 3 * moves
     if moves:
@@ -279,10 +279,11 @@ def test_what_gained_by_the_bad_luck_of_the_first_weights_is_not_taken():
 
     shared = conv_cell().shared(train=train, images=IMAGES)
     genotype, (first, second, *_, summary) = selection.short_trainings(rivals=1)(shared)
-    assert skips_of(genotype) == ["0->3"] and summary["again"] == 3
+    assert skips_of(genotype) == ["0->3"] and summary["confirmations"] == 3
     assert (first["row"], first["taken"]) == ("2->3", False) and first["sigmas"] > 4
-    assert first["again"]["accuracy"] == 0.58 and first["again"]["instead_of"]["accuracy"] == 0.5
-    assert first["again"]["sigmas"] == pytest.approx(3.60, abs=0.01)
+    (again,) = first["confirmations"]
+    assert again["accuracy"] == 0.58 and again["instead_of"]["accuracy"] == 0.5
+    assert again["sigmas"] == pytest.approx(3.60, abs=0.01)
     assert (second["row"], second["taken"]) == ("0->3", True)
     assert [t for t in trained if t[1]] == [(40, 1, ()), (40, 1, (5,)), (40, 1, (3,))]
 
@@ -325,7 +326,7 @@ def test_trainings_are_limited_and_the_likeliest_options_come_first():
     planted.mix["cell"][4] = [0.05, 0.3, 0.02, 0.32, 0.31]
     shared, trained = shared_of(planted, lambda mix: 0.5)
     _, record = selection.short_trainings(count=3)(shared)
-    assert record[-1] == {"trainings": 3, "longer": 3, "again": 0} and not taken(record)
+    assert record[-1] == {"trainings": 3, "longer": 3, "confirmations": 0} and not taken(record)
     start, likeliest, without = [mix["cell"].argmax(-1).tolist() for _, mix in trained[:3]]
     assert start == [3, 3, 3, 3, 3, 3]
     assert likeliest == [3, 3, 3, 3, 4, 3]  # the rival on the least certain row

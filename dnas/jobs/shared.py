@@ -245,6 +245,7 @@ def _train(
 
             def measure(i: int) -> tuple[np.ndarray, np.ndarray]:
                 made.append(i)
+                first(weights)  # before several trainings ask for it at a time
                 if steps not in compiled:
                     bar.compiling()
                 return ahead(i, alone=steps not in compiled)
@@ -252,7 +253,7 @@ def _train(
             if steps in compiled:
                 bar.compiled()
             for i in range(count):
-                kind = f"training for {steps} from weights {weights}"
+                kind = f"training for {steps}" + (f" from weights {weights}" if weights else "")
                 found.append(journal.measured(kind, functools.partial(measure, i)))
                 bar.update(i + 1, (i + 1) * steps, {"valid_accuracy": found[-1][1][0]})
                 if made and steps not in compiled:

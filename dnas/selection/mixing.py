@@ -2,6 +2,7 @@
 
 import collections
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -67,45 +68,70 @@ def limited_skips(limit: int = 2, every_part: bool = False) -> Selection:
 def largest_of_close(start: Selection | None = None, deviations: float = 1.0) -> Selection:
     """Of options whose mixing weights are close to the row's largest, that of most parameters.
 
-    A search does not tell options apart that lead with some seeds and not with others, and those
-    with more parameters are the better guess: their number ranks architectures about as well as
-    most zero-cost proxies do (White et al., 2022). The option takes over the weight of the one that
-    led, so that what else is decided by its size, such as which edges are kept, stays as it was.
+    Which of close options leads depends on the seed, and the number of parameters is the better
+    guess: over all architectures of NAS-Bench-201 its rank correlation with the accuracy is 0.71
+    (as a predictor of accuracy: White et al., A Deeper Look at Zero-Cost Proxies, 2022). The option
+    changes weights with the one that led, so that the order of rows, such as of edges to be kept,
+    stays as it was for `start`.
 
     Args:
-      start: selects with those weights; `strongest` by default.
-      deviations: what is close: logarithms of two weights differ by no more than so many standard
-        deviations of all positive weights of the table, whatever the temperature, or a decay, makes
-        of their scale.
+      start: selects with those weights, by their order; `strongest` by default.
+      deviations: what is close. Logarithms of two weights, which are logits for a softmax, differ
+        by no more than so many standard deviations: those of a row's options, in the median row of
+        the part. So neither a temperature nor a decay of all logits makes a difference.
 
-    In spaces whose costs are unknown (`dnas.costs.sites`), this is `start` alone.
+    In spaces whose costs are unknown (`dnas.costs.sites`), this is `start` alone, and the record
+    says so.
     """
     checks.positive("deviations", deviations)
     start = start or strongest()
 
     def select(shared: Shared) -> Selected:
         if shared.parameters is None:
-            return start(shared)
+            genotype, record = start(shared)
+            return Selected(genotype, [{"parameters": "unknown"}, *record])
         mix, record, parameters = dict(shared.mix), [], shared.parameters()
-        for choice in (choice for choice in choices_of(shared.space) if choice.table in parameters):
-            every = np.asarray(shared.mix[choice.table])
-            limit = deviations * np.log(every[every > 0], dtype=np.float64).std()
-            weights, sizes = every[choice.index].copy(), parameters[choice.table][choice.index]
-            allowed = [option for option in choice.allowed if weights[option] > 0]
-            if not allowed:
+        choices = [c for c in choices_of(shared.space) if c.table in parameters]
+        limits = {part: deviations * s for part, s in _deviations(shared.mix, choices).items()}
+        for choice in choices:
+            logits, sizes = _logits(shared.mix, choice), parameters[choice.table][choice.index]
+            if not logits:
                 continue
-            first = max(allowed, key=lambda option: weights[option])
-            behind = {option: float(np.log(weights[first] / weights[option])) for option in allowed}
-            close = [option for option in allowed if behind[option] <= limit]
-            best = max(close, key=lambda option: (sizes[option], weights[option]))
+            first = max(logits, key=logits.get)
+            behind = {option: logits[first] - logits[option] for option in logits}
+            close = [option for option in logits if behind[option] <= limits[choice.part]]
+            best = max(close, key=lambda option: (sizes[option], logits[option]))
             if best != first:
-                peak = weights[first]
-                weights[allowed] = np.minimum(weights[allowed], np.nextafter(peak, 0 * peak))
-                weights[best] = peak
-                mix = replaced(mix, choice, slice(None), weights)
+                mix = _exchanged(mix, choice, first, best)
                 names = {"option": choice.options[best], "rather_than": choice.options[first]}
                 record.append(choice.place | names | {"behind": behind[best]})
         genotype, rest = start(shared._replace(mix=mix))
         return Selected(genotype, [*record, *rest])
 
     return select
+
+
+def _logits(mix: Tables, choice: Choice) -> dict[int, float]:
+    """Logarithms of the weights of options that can be taken and have any."""
+    weights = np.asarray(mix[choice.table][choice.index], np.float64)
+    positive = [option for option in choice.allowed if 0 < weights[option] < np.inf]
+    return {option: float(np.log(weights[option])) for option in positive}
+
+
+def _deviations(mix: Tables, choices: Sequence[Choice]) -> dict[str, float]:
+    """By part, the standard deviation of a row's logits in the median row."""
+    found = collections.defaultdict(list)
+    for choice in choices:
+        logits = list(_logits(mix, choice).values())
+        found[choice.part].append(np.std(logits, ddof=1) if len(logits) > 1 else 0.0)
+    return {part: float(np.median(every)) for part, every in found.items()}
+
+
+def _exchanged(mix: Tables, choice: Choice, first: int, best: int) -> Tables:
+    """The tables where two options of a row change weights, the second leading alone."""
+    row = np.array(mix[choice.table][choice.index])
+    peak, allowed = row[first], list(choice.allowed)
+    row[first] = row[best]
+    row[allowed] = np.minimum(row[allowed], np.nextafter(peak, 0 * peak))  # where they tie
+    row[best] = peak
+    return replaced(mix, choice, slice(None), row)

@@ -31,6 +31,7 @@ def short_trainings(
     rivals: int = 4,
     longer: int = 4,
     decisive: float = 4.0,
+    confirmations: int = 1,
 ) -> Selection:
     """Corrects an architecture where trainings from scratch contradict it.
 
@@ -40,15 +41,16 @@ def short_trainings(
     operation, because what is a little worse in many rows is significant only in all together.
     Short trainings propose and longer ones decide, for short ones favour what learns fast, and vary
     by more than their images explain. A move that gains significantly is proposed, with those that
-    gain as much, and the best of them is taken if it is significantly better in longer trainings,
-    too, and again from other initial weights: an architecture that was unlucky with the first ones
-    would lose to many. If none is, they are not proposed again. Where it led, other moves are tried
-    again, those first that gained most before, as long as short trainings are left (greedy search
-    with lazily evaluated gains; Minoux, 1978). When none is significant any more, those that gain
-    most, or lose least, are proposed, until longer trainings take none of them. In the end moves
-    are undone without which the architecture is not significantly worse, now that others were
-    taken. What is not significant stays as the search has it. That short trainings rank searches is
-    from DARTS (Liu et al., 2019), for whole searches.
+    gain as much. Of those that are significantly better in longer trainings, too, that is taken
+    that changes least and is as good as the best, if it is better with other initial weights, too,
+    or else the next: to an architecture that was unlucky with the first ones many would be better.
+    If there is none, they are not proposed again. Where it led, other moves are tried again, those
+    first that gained most before, as long as short trainings are left (greedy search with lazily
+    evaluated gains; Minoux, 1978). When none is significant any more, those that gain most, or lose
+    least, are proposed, until longer trainings take none of them. In the end moves are undone
+    without which the architecture is significantly worse with no initial weights, now that others
+    were taken. What is not significant stays as the search has it. That short trainings rank
+    searches is from DARTS (Liu et al., 2019), for whole searches.
 
     Args:
       start: selects the first architecture; `strongest` by default.
@@ -59,14 +61,16 @@ def short_trainings(
       count: short trainings at most, that of the first architecture included. Left out are moves
         to options with the least weight, relative to their row's largest; and in spaces with more
         moves than that, none is trained again.
-      rivals: so many moves at most are proposed together. Of those that are significantly better
-        that of the least loss is taken, which tells equals apart better than accuracy.
+      rivals: so many moves at most are proposed together. Of those that change as much the best is
+        that of the least loss, which tells equals apart better than accuracy.
       longer: how many times longer those trainings are, of which there are as many as it takes: of
-        the first architecture, of all that are proposed, one for each move but the last to be
-        taken, and from other weights of what a move leads from and to.
+        the first architecture, of all that are proposed, and one for each move but the last to be
+        taken; and those of confirmations.
       decisive: standard errors, as `sigmas`, in longer trainings, by which moves are undone, too.
         More of them, because these errors are those of drawing the images alone: trained anew, from
         other weights, two architectures may differ by three or four times as much by chance.
+      confirmations: so many other initial weights have to agree to a move, `decisive` in each.
+        Images are the same for all, in training and validation.
     """
     checks.positive("epochs", epochs)
     checks.positive("sigmas", sigmas)
@@ -74,18 +78,20 @@ def short_trainings(
     checks.whole("rivals", rivals)
     checks.whole("longer", longer)
     checks.positive("decisive", decisive)
+    checks.whole("confirmations", confirmations, least=0)
     start = start or strongest()
 
     def select(shared: Shared) -> Selected:
         first, record = start(shared)
         steps = max(1, shared.steps(epochs))
         short, long = _Judge(shared, steps, sigmas), _Judge(shared, longer * steps, decisive)
-        again = _Judge(shared, longer * steps, decisive, weights=1)
-        walk = _Walk(shared, first, long, again)
+        numbers = range(1, confirmations + 1)
+        others = [_Judge(shared, longer * steps, decisive, weights=number) for number in numbers]
+        walk = _Walk(shared, first, [long, *others])
         _climb(walk, short, count, rivals)
         walk.undo()
-        judges = {"trainings": short, "longer": long, "again": again}
-        trainings = {name: len(judge.scores) for name, judge in judges.items()}
+        trainings = {"trainings": len(short.scores), "longer": len(long.scores)}
+        trainings["confirmations"] = sum(len(judge.scores) for judge in others)
         return Selected(walk.genotype, [*record, *walk.record, trainings])
 
     return select
@@ -182,14 +188,15 @@ class _Judge:
 
     def better(self, one: Genotype, other: Genotype) -> bool:
         """Whether one is significantly better than another."""
+        self.train([other, one])
         return self.gain(other, one) > self.sigmas
 
 
 class _Walk:
-    """An architecture, and the moves that led to it as its judges decided."""
+    """An architecture, and the moves that led to it as judges decided, each of them for itself."""
 
-    def __init__(self, shared: Shared, first: Genotype, judge: _Judge, again: _Judge):
-        self.shared, self.judge, self.again = shared, judge, again
+    def __init__(self, shared: Shared, first: Genotype, judges: Sequence[_Judge]):
+        self.shared, self.judges = shared, judges
         self.first = self.genotype = first
         self.moves: list[Move] = []
         self.record: list[dict[str, Any]] = []
@@ -199,34 +206,64 @@ class _Walk:
         return move.apply(self.shared, self.genotype)
 
     def take(self, moves: Sequence[Move]) -> bool:
-        """Takes the best of some moves if it is better for both judges; tells whether it did."""
+        """Takes the best of some moves that all judges find better; tells whether there is one."""
         before, found = self.genotype, [self.after(move) for move in moves]
-        self.judge.train([before, *found])
-        scores = self.judge.scores
-        better = [i for i, genotype in enumerate(found) if self.judge.better(genotype, before)]
-        best = max(better or range(len(moves)), key=lambda i: scores[found[i]].negative_loss)
-        tried = [m.place | scores[g].facts for m, g in zip(moves, found, strict=True)]
-        facts, taken = self.judge.facts(before, found[best]), False
-        if better:
-            self.again.train([before, found[best]])
-            facts["again"] = self.again.facts(before, found[best])
-            taken = self.again.better(found[best], before)
-        self.record.append(moves[best].place | facts | {"taken": taken, "proposed": tried})
-        if taken:
-            self.genotype = found[best]
-            self.moves.append(moves[best])
-        return taken
+        order = self._order(found)
+        agreed = (i for i in order if all(j.better(found[i], before) for j in self.judges))
+        taken = next(agreed, None)
+        best = order[0] if taken is None else taken
+        tried = [m.place | self._scores(g) for m, g in zip(moves, found, strict=True)]
+        facts = {"taken": taken is not None, "proposed": tried}
+        self.record.append(moves[best].place | self._facts(found[best]) | facts)
+        if taken is not None:
+            self.genotype = found[taken]
+            self.moves.append(moves[taken])
+        return taken is not None
 
     def undo(self) -> None:
         """Undoes moves that were needed only until others were taken."""
         for move in self.moves[:-1]:
             rest = [other for other in self.moves if other != move]
             found = functools.reduce(lambda g, other: other.apply(self.shared, g), rest, self.first)
-            self.judge.train([found])
-            if found != self.genotype and not self.judge.better(self.genotype, found):
-                facts = self.judge.facts(self.genotype, found)
-                self.record.append({"undone": move.place} | facts)
+            needed = any(judge.better(self.genotype, found) for judge in self.judges)
+            if found != self.genotype and not needed:
+                self.record.append({"undone": move.place} | self._facts(found))
                 self.genotype, self.moves = found, rest
+
+    def _order(self, found: Sequence[Genotype]) -> list[int]:
+        """Numbers of architectures: better ones first, of equals that which changes least."""
+        judge = self.judges[0]
+        judge.train([self.genotype, *found])
+
+        def merit(genotype: Genotype) -> tuple[bool, float]:
+            return judge.better(genotype, self.genotype), judge.scores[genotype].negative_loss
+
+        best = max(found, key=merit)
+
+        def rank(i: int) -> tuple[bool, bool, int, float]:
+            better, negative_loss = merit(found[i])
+            equal = not judge.better(best, found[i])
+            return better, equal, -_changes(self.genotype, found[i]), negative_loss
+
+        return sorted(range(len(found)), key=rank, reverse=True)
+
+    def _scores(self, genotype: Genotype) -> dict[str, Any]:
+        """For the record: of an architecture, by all judges that trained it."""
+        every = [judge.scores[genotype].facts for judge in self.judges if genotype in judge.scores]
+        first, *others = every
+        return first | ({"confirmations": others} if others else {})
+
+    def _facts(self, after: Genotype) -> dict[str, Any]:
+        """For the record: how it compares to the present architecture, by all who trained it."""
+        known = [judge for judge in self.judges if after in judge.scores]
+        first, *others = [judge.facts(self.genotype, after) for judge in known]
+        return first | {"confirmations": others}
+
+
+def _changes(before: Genotype, after: Genotype) -> int:
+    """The number of rows in which two architectures differ."""
+    rows = {(part, row) for g in (before, after) for part in g.parts() for row in g[part]}
+    return sum(before[part].get(row) != after[part].get(row) for part, row in rows)
 
 
 def _climb(walk: _Walk, short: _Judge, count: int, rivals: int) -> None:

@@ -31,11 +31,12 @@ class Shared(NamedTuple):
       discrete: `accuracy` for mixes with at most one weight above zero in each row of
         operations, which may be quicker; None for `accuracy` itself.
       train: ``(steps, mixes, weights=0) -> (losses [n], accuracies [n])``: trains each of such
-        mixes by itself, all from the same initial weights, those of this number, and validates on
-        all of the architecture's half.
+        mixes by itself, all from the same initial weights, those of this number, with its noise and
+        augmentation, on the same images in the same order, and validates on all of the
+        architecture's half.
       images: that `train` validates on.
       parameters: ``() -> {table: [rows, options]}``, as `dnas.costs.parameters` has it; None in
-        spaces whose cells it does not know.
+        spaces that `dnas.costs` does not know.
     """
 
     space: SearchSpace

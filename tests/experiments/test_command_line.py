@@ -155,6 +155,24 @@ def test_a_preset_searches_by_its_name_with_other_numbers(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "epochs"), [("p_darts", 3), ("dnas", 1)])
+def test_searches_of_several_stages_and_with_a_selection_run_by_their_names(name, epochs, tmp_path):
+    changes = (f"--config.preset={name}", f"--config.search.epochs={epochs}", "--noprogress")
+    code, out, err = finish(start(*TINY, *changes, f"--workdir={tmp_path}"))
+    assert code == 0 and "found: |" in out, err
+    report = json.loads((tmp_path / "report.json").read_text())
+    chosen = json.loads((tmp_path / "selection.json").read_text())
+    assert chosen["record"] == report["selection"]
+    assert chosen["choices"] == json.loads((tmp_path / "genotype.json").read_text())["choices"]
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == epochs  # of all stages; the report's is that of the last one
+    if name == "dnas":
+        assert report["selection"][-1]["trainings"] > 1
+    else:
+        assert list(chosen["choices"]["cell"].values()).count("skip_connect") <= 2
+
+
+@pytest.mark.slow
 def test_a_killed_search_ends_as_the_uninterrupted_one(tmp_path):
     def search(name):
         return start(*TINY, f"--workdir={tmp_path / name}", cache=tmp_path / "cache")

@@ -284,6 +284,14 @@ TRIANGLE = NASBench201(
 )
 
 
+def two_initial_weights(shared):
+    """As trainings that confirm others."""
+    mixes = {"cell": np.eye(3, dtype=np.float32)[[[0, 0, 0], [1, 0, 1]]]}
+    losses = [shared.train(2, mixes, weights)[0].tolist() for weights in (0, 1)]
+    assert len({*losses[0], *losses[1]}) == 4
+    return Selected(TRIANGLE.discretize(shared.mix), [{"losses": losses}])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "select",
@@ -291,8 +299,9 @@ TRIANGLE = NASBench201(
         selection.perturbation(0.7),
         selection.progressive(0.7),
         selection.short_trainings(epochs=0.3),
+        two_initial_weights,
     ],
-    ids=["perturbation", "progressive", "short_trainings"],
+    ids=["perturbation", "progressive", "short_trainings", "two_initial_weights"],
 )
 def test_a_selection_goes_on_where_it_was_stopped(select, tmp_path, monkeypatch):
     preset = presets.darts(selection=select, alpha_learning_rate=0.1)

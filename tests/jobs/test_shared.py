@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
-from dnas import bilevel, data, presets, selection, spaces
+from dnas import bilevel, costs, data, presets, selection, spaces
 from dnas.jobs.interrupts import Interrupts
 from dnas.jobs.journal import Journal
 from dnas.jobs.shared import make_shared
@@ -147,6 +147,8 @@ def test_trainings_from_scratch_are_those_of_fine_tuned_first_weights(trained):
     mixes = {"cell": np.eye(5, dtype=np.float32)[options]}
     half = trained.feed.parts[1]
     assert shared.images == len(half) // BATCH * BATCH
+    sizes = costs.parameters(SPACE, Task(trained.data.image_shape, trained.data.classes))
+    np.testing.assert_array_equal(shared.parameters()["cell"], sizes["cell"])
     rows = np.linspace(0, len(half) - 1, shared.images).astype(int)
     for weights in (0, 1):
         found = shared.train(2, mixes, weights)
