@@ -17,8 +17,8 @@ scored by the table; nb201_slow, the same with the published learning rates of a
 subsets of RobustDARTS, scored by a training from scratch.
 
 Beside the presets there are controls: random, and largest (the most parameters), without a search;
-random_corrected and largest_corrected, the same with the selection that ends a search of the preset
-dnas; dnas_without_decay, first-order DARTS with that; dnas_decay_0.5 and dnas_decay_2, with
+random_corrected and largest_corrected, the same with the short trainings that end a search of the
+preset dnas, begun at the strongest options as they are; dnas_without_decay, first-order DARTS with that; dnas_decay_0.5 and dnas_decay_2, with
 other weights of the decay; random_weight_sharing_4x, with four times the epochs; and
 drnas_single_stage, on all channels and without shrinking. Results named former_... are of the short
 trainings as they were before; nothing computes them again.

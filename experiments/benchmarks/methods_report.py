@@ -162,25 +162,30 @@ def draw(name: str, methods: Results, table: NASBench201 | None) -> Any:
     else:
         _cut(axes, values, min([*lines.values(), max(every)]) - _FAILED, max(every))
         label = "test accuracy, %, trained alike"
+    _dots(axes, values)
+    for dashes, (control, mean) in zip(("--", ":"), lines.items(), strict=False):
+        axes.axvline(mean, color="#C44E00", ls=dashes, lw=1, label=control, zorder=0)
+    if lines:
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2}
+        axes.legend(fontsize=8, frameon=False, **place)
+    axes.set_title(name, loc="left", fontsize=9, weight="bold", color=style.INK)
+    axes.set_xlabel(label, fontsize=8, color=style.INK)
+    return figure
+
+
+def _dots(axes: Any, values: Mapping[str, Sequence[float]]) -> None:
+    """A row a method, named with its number of seeds."""
     for position, found in enumerate(values.values()):
         axes.plot(found, [position] * len(found), "o", color=_BLUE, ms=4, alpha=0.7, mew=0)
         if len(found) > 1:
             axes.plot([statistics.fmean(found)], [position], "|", color=style.INK, ms=11, mew=1.6)
-    for dashes, (control, mean) in zip(("--", ":"), lines.items(), strict=False):
-        axes.axvline(mean, color="#C44E00", ls=dashes, lw=1, label=control, zorder=0)
     names = [f"{method}, n={len(found)}" for method, found in values.items()]
     axes.set_yticks(range(len(values)), names, fontsize=8)
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.tick_params(axis="x", labelsize=8)
-    axes.set_title(name, loc="left", fontsize=9, weight="bold", color=style.INK)
     axes.grid(axis="x", color=style.GRID, lw=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    if lines:
-        place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2}
-        axes.legend(fontsize=8, frameon=False, **place)
-    axes.set_xlabel(label, fontsize=8, color=style.INK)
-    return figure
 
 
 def _cut(axes: Any, values: Mapping[str, Sequence[float]], lowest: float, highest: float) -> None:

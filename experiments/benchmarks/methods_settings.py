@@ -30,7 +30,7 @@ IDLE = ("skip_connect", "noise")  # what degenerate cells of RobustDARTS' subset
 
 
 def corrected(regularizers: Callable | None, **changes: Any) -> Preset:
-    """A control: the short trainings of `dnas`, without its search.
+    """A control: the short trainings of `dnas`, without its search or its taste for parameters.
 
     An epoch trains weights, which the short trainings do not use, and alphas at the regularizers
     alone.
