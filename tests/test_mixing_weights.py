@@ -100,7 +100,7 @@ CHOSEN = [  # 1.0, 1.25, 1.0, 1.0, 1.25 and 2.5 behind
 ]
 
 
-@pytest.mark.parametrize("scale", [1.0, 3.0, 0.01])
+@pytest.mark.parametrize("scale", [0.4, 0.1, 0.01])
 def test_the_largest_of_close_options_is_taken_whatever_the_scale(scale):
     planted = Planted(CELL)
     planted.mix["cell"] = softmax(LOGITS, scale)
@@ -116,15 +116,36 @@ def test_the_largest_of_close_options_is_taken_whatever_the_scale(scale):
 
 def test_one_tiny_weight_brings_nothing_closer():
     planted = Planted(CELL)
-    planted.mix["cell"] = softmax(LOGITS)
+    planted.mix["cell"] = softmax(LOGITS, 0.4)
     planted.mix["cell"][5, 0] = 1e-30
     genotype, _ = selection.largest_of_close()(sized(planted))
     assert [genotype["cell"][row] for row in CELL.decisions["cell"].rows] == CHOSEN
 
 
+def test_half_the_weight_is_never_close_however_decided_other_rows_are():
+    planted = Planted(CELL)
+    planted.mix["cell"] = softmax(10 * LOGITS)
+    planted.mix["cell"][0] = [0.0, 0.51, 0.49, 0.0, 0.0]
+    planted.mix["cell"][3] = [0.0, 0.67, 0.33, 0.0, 0.0]
+    record = selection.largest_of_close()(sized(planted)).record
+    assert [line["row"] for line in record] == ["0->1"]
+
+
+def test_a_skip_connection_counts_as_none_strided_or_not():
+    """In reduction cells it has parameters, and a pooling has none."""
+    space = spaces.DARTS(nodes=2, operations=("max_pool_3x3", "skip_connect", "sep_conv_3x3"))
+    planted = Planted(space)
+    tables = costs.parameters(space, Task((8, 8, 3), 10))
+    assert tables["reduce"][0, 1] > tables["reduce"][0, 0] == 0
+    planted.mix = {
+        n: np.tile(np.float32([0.4, 0.39, 0.21]), (len(m), 1)) for n, m in planted.mix.items()
+    }
+    assert selection.largest_of_close()(planted.shared(parameters=lambda: tables)).record == []
+
+
 def test_sizes_are_those_of_the_row_and_weights_decide_where_they_tie():
     planted = Planted(CELL)
-    planted.mix["cell"] = softmax(LOGITS)
+    planted.mix["cell"] = softmax(LOGITS, 0.4)
     sizes = np.zeros((6, 5))
     sizes[0, 2] = 1
     genotype, record = selection.largest_of_close(deviations=1.1)(sized(planted, sizes))
@@ -136,7 +157,7 @@ def test_sizes_are_those_of_the_row_and_weights_decide_where_they_tie():
 def test_options_change_weights_and_edges_have_none_to_change():
     space = spaces.NASBench201(mixing=Mixing(edge_normalization=True))
     planted, seen = Planted(space), []
-    planted.mix["cell"] = softmax(LOGITS)
+    planted.mix["cell"] = softmax(LOGITS, 0.4)
     planted.mix["cell"][0] = 0.2
     sizes = np.broadcast_to((0, 0, 1, 9, 0), (6, 5))
     shared = planted.shared(parameters=lambda: {"cell": sizes})
@@ -156,17 +177,17 @@ def test_options_change_weights_and_edges_have_none_to_change():
 
 
 def test_options_that_cannot_be_taken_are_not_close_to_anything():
-    """The 'none' of DARTS leads everywhere, by far or not; the others are 1 and 3 apart."""
+    """The 'none' of DARTS leads everywhere, by far or not; the others are 0.25 and 0.3 apart."""
     planted = Planted(SMALL)
-    near, far = [0, 1, 3.5], [9, 1, -2]
+    near, far = [0, 0.1, 0.35], [0.9, 0.1, -0.2]
     planted.mix = {n: softmax([near] * 3 + [far] * 6) for n in planted.mix}
-    (table, *_), parameters = planted.mix, sized(planted, (99, 9, 0)).parameters
+    (table, *_), parameters = planted.mix, sized(planted, (99, 0, 9)).parameters
     genotype, record = selection.largest_of_close()(planted.shared(parameters=parameters))
-    # The median deviation is 3 over the root of 2, or 2.1, which the first three exceed by 0.4.
+    # The median deviation is 0.3 over the root of 2, or 0.21, which all leads exceed.
     assert record == [] and genotype == selection.strongest()(planted.shared()).genotype
-    planted.mix[table][0] = softmax([0, 1, 3])
+    planted.mix[table][0] = softmax([0, 0.3, 0.1])
     (line,) = selection.largest_of_close()(planted.shared(parameters=parameters)).record
-    assert (line["option"], line["rather_than"]) == ("skip_connect", "sep_conv_3x3")
+    assert (line["option"], line["rather_than"]) == ("sep_conv_3x3", "skip_connect")
 
 
 @pytest.mark.parametrize("name", ["s1", "s2", "s3", "s4"])

@@ -77,7 +77,7 @@ def test_an_edge_that_was_left_out_takes_the_place_of_the_weakest():
 
 
 def twice(late, early=None):
-    """`Shared.train` where accuracies with two initial weights follow from the edges with skips.
+    """`Shared.train` where accuracies with some initial weights follow from the edges with skips.
 
     Those of short trainings are those of long ones with the first weights, but for `early`.
     """
@@ -86,7 +86,7 @@ def twice(late, early=None):
     def train(steps, mixes, weights=0):
         keys = [tuple(np.flatnonzero(rows == 1)) for rows in mixes["cell"].argmax(-1)]
         trained.extend((weights, key) for key in keys if weights)
-        found = np.array([late.get(key, (0.2, 0.2))[weights] for key in keys])
+        found = np.array([late.get(key, (0.2, 0.2, 0.2))[weights] for key in keys])
         if early and steps == 10:
             found = np.array([early.get(key, 0.2) for key in keys])
         return -found, found
@@ -104,7 +104,7 @@ def test_the_next_of_significant_moves_is_confirmed_where_the_best_is_not():
     assert trained == [(1, ()), (1, (5,)), (1, (3,))]
     (line,) = taken(record)
     assert line["row"] == "0->3" and line["confirmations"][0]["accuracy"] == 0.7
-    confirmed = {p["row"]: p["confirmations"] for p in line["proposed"] if "confirmations" in p}
+    confirmed = {p["row"]: p["confirmations"] for p in line["proposed"] if p["confirmations"]}
     assert {row: [c["accuracy"] for c in scores] for row, scores in confirmed.items()} == {
         "2->3": [0.5],
         "0->3": [0.7],
@@ -119,11 +119,22 @@ def test_without_confirmations_the_first_weights_decide(confirmations):
     assert record[-1]["confirmations"] == len(trained) == 2 * confirmations
 
 
-@pytest.mark.parametrize(("single", "fewest"), [(0.60, True), (0.50, False)])
-def test_of_equals_the_move_that_changes_least_is_taken(single, fewest):
+@pytest.mark.parametrize(("last", "moves"), [(0.52, 0), (0.6, 1)])
+def test_all_confirmations_have_to_agree(last, moves):
+    shared, trained = twice({(): (0.3, 0.5, 0.5), (5,): (0.6, 0.6, last)})
+    genotype, _ = selection.short_trainings(confirmations=2)(shared)
+    assert skips_of(genotype) == moves * ["2->3"]
+    assert {weights for weights, _ in trained} == {1, 2}
+    shared, trained = twice({(): (0.3, 0.5, 0.5), (5,): (0.6, 0.52, 0.9)})
+    assert not skips_of(selection.short_trainings(confirmations=2)(shared).genotype)
+    assert {weights for weights, _ in trained} == {1}  # where one does not, no other is asked
+
+
+@pytest.mark.parametrize(("alone", "fewest"), [(0.60, True), (0.50, False)])
+def test_of_equals_the_move_that_changes_least_is_taken(alone, fewest):
     """To do without 3x3 convolutions is best, a skip connection on 0->3 a little worse, or much."""
     all_six = tuple(range(6))
-    shared, _ = twice({(): (0.3, 0.3), all_six: (0.62, 0.62), (3,): (single, single)})
+    shared, _ = twice({(): (0.3, 0.3), all_six: (0.62, 0.62), (3,): (alone, alone)})
     genotype, record = selection.short_trainings(sigmas=10.0)(shared)
     assert skips_of(genotype) == (["0->3"] if fewest else list(ROWS))
     (line,) = taken(record)

@@ -246,7 +246,7 @@ def test_the_default_begins_with_what_is_largest_of_close_and_two_skip_connectio
     skips = {name: d.options.index("skip_connect") for name, d in space.decisions.items()}
     mix = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     for name, option in skips.items():
-        mix[name][:, option] = 2 + np.arange(len(mix[name]))
+        mix[name][:, option] = 1.5 + np.arange(len(mix[name]))
 
     def train(steps, mixes, weights=0):
         count = len(next(iter(mixes.values())))
@@ -258,7 +258,8 @@ def test_the_default_begins_with_what_is_largest_of_close_and_two_skip_connectio
     shared = Shared(space=space, mix=mix, train=train, **fields)
     genotype, record = presets.dnas().selection(shared)
     close = [line["row"] for line in record if line.get("rather_than") == "skip_connect"]
-    assert close[:2] == ["0->2", "1->2"]  # by factors of 2 and 3: the median row's is 8.5
+    # Of factors of 1.5, 2.5 and more: the median row's is 9, and half the weight is never close.
+    assert close == 2 * ["0->2"]
     for part in genotype.parts():
         assert list(genotype[part].values()).count("skip_connect") == 2
 

@@ -41,16 +41,17 @@ def short_trainings(
     operation, because what is a little worse in many rows is significant only in all together.
     Short trainings propose and longer ones decide, for short ones favour what learns fast, and vary
     by more than their images explain. A move that gains significantly is proposed, with those that
-    gain as much. Of those that are significantly better in longer trainings, too, that is taken
-    that changes least and is as good as the best, if it is better with other initial weights, too,
-    or else the next: to an architecture that was unlucky with the first ones many would be better.
-    If there is none, they are not proposed again. Where it led, other moves are tried again, those
-    first that gained most before, as long as short trainings are left (greedy search with lazily
-    evaluated gains; Minoux, 1978). When none is significant any more, those that gain most, or lose
-    least, are proposed, until longer trainings take none of them. In the end moves are undone
-    without which the architecture is significantly worse with no initial weights, now that others
-    were taken. What is not significant stays as the search has it. That short trainings rank
-    searches is from DARTS (Liu et al., 2019), for whole searches.
+    gain as much. Candidates are those of them that are significantly better in longer trainings.
+    Those that are not significantly worse than the best go first, the least change before others;
+    the first that is better with other initial weights, too, is taken. (Than an architecture that
+    was unlucky with the first weights, many are better.) If there is none, the moves are not
+    proposed again. Where it led, other moves are tried again, those first that gained most before,
+    as long as short trainings are left (greedy search with lazily evaluated gains; Minoux, 1978).
+    When none is significant any more, those that gain most, or lose least, are proposed, until
+    longer trainings take none of them. In the end each move is undone without which the
+    architecture is not significantly worse, with any of the initial weights, now that others were
+    taken. What is not significant stays as the search has it. That short trainings rank searches is
+    from DARTS (Liu et al., 2019), for whole searches.
 
     Args:
       start: selects the first architecture; `strongest` by default.
@@ -63,14 +64,15 @@ def short_trainings(
         moves than that, none is trained again.
       rivals: so many moves at most are proposed together. Of those that change as much the best is
         that of the least loss, which tells equals apart better than accuracy.
-      longer: how many times longer those trainings are, of which there are as many as it takes: of
-        the first architecture, of all that are proposed, and one for each move but the last to be
-        taken; and those of confirmations.
+      longer: how many times longer those trainings are. Their number is not limited: one for the
+        first architecture, one for each that is proposed, and one for each move but the last to be
+        taken; confirmations come on top.
       decisive: standard errors, as `sigmas`, in longer trainings, by which moves are undone, too.
-        More of them, because these errors are those of drawing the images alone: trained anew, from
-        other weights, two architectures may differ by three or four times as much by chance.
-      confirmations: so many other initial weights have to agree to a move, `decisive` in each.
-        Images are the same for all, in training and validation.
+        More of them, because these errors are those of drawing the images alone: trained anew, two
+        architectures may differ by three or four times as much by chance.
+      confirmations: a move must gain `decisive` standard errors with each of so many other initial
+        weights, and the same images; 0 does without. That is the same weights for all moves, so
+        that the more `rivals` there are, the more likely one of them is confirmed by chance.
     """
     checks.positive("epochs", epochs)
     checks.positive("sigmas", sigmas)
@@ -251,7 +253,7 @@ class _Walk:
         """For the record: of an architecture, by all judges that trained it."""
         every = [judge.scores[genotype].facts for judge in self.judges if genotype in judge.scores]
         first, *others = every
-        return first | ({"confirmations": others} if others else {})
+        return first | {"confirmations": others}
 
     def _facts(self, after: Genotype) -> dict[str, Any]:
         """For the record: how it compares to the present architecture, by all who trained it."""

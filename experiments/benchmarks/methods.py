@@ -18,7 +18,8 @@ subsets of RobustDARTS, scored by a training from scratch.
 
 Beside the presets there are controls: random, and largest (the most parameters), without a search;
 random_corrected and largest_corrected, the same with the short trainings that end a search of the
-preset dnas, begun at the strongest options as they are; dnas_without_decay, first-order DARTS with that; dnas_decay_0.5 and dnas_decay_2, with
+preset dnas, begun at the strongest options with two skip connections a cell at most;
+dnas_without_decay, first-order DARTS with that; dnas_decay_0.5 and dnas_decay_2, with
 other weights of the decay; random_weight_sharing_4x, with four times the epochs; and
 drnas_single_stage, on all channels and without shrinking. Results named former_... are of the short
 trainings as they were before; nothing computes them again.
