@@ -76,6 +76,23 @@ def test_closed_form_of_the_quadratic(method, steps):
         assert np.abs(expected - c).max() > 0.1
 
 
+def test_finite_differences_have_the_published_radius():
+    """``L_train = sum((w ** 3) * M a)`` at w = 0, where only the step's length is left of it."""
+    rng = np.random.default_rng(0)
+    m, b = rng.normal(size=(4, 3)), rng.normal(size=4)
+    problem = hypergrad.Problem(
+        lambda w, alphas: (w**3 * (jnp.asarray(m) @ alphas["t"])).sum(),
+        lambda w, alphas: (jnp.asarray(b) @ w, None),
+        optax.sgd(RATE),
+    )
+    arguments = problem, jnp.zeros(4), optax.sgd(RATE).init(jnp.zeros(4)), {"t": jnp.ones(3)}
+    epsilon = 0.01 / np.linalg.norm(b)
+    gradient, _ = hypergrad.finite_difference()(*arguments)
+    np.testing.assert_allclose(gradient["t"], -RATE * m.T @ (epsilon**2 * b**3), rtol=1e-4)
+    exact, _ = hypergrad.unrolled()(*arguments)
+    np.testing.assert_array_equal(exact["t"], 0.0)
+
+
 def test_controls_of_alphas():
     """The single-level gradient is that of the training loss; the frozen one is nothing."""
     h, a, b, c, w, _, alphas = quadratic()

@@ -80,6 +80,23 @@ def test_a_long_series_converges():
     np.testing.assert_allclose(found, d + b.T @ np.linalg.solve(h, w - c), rtol=1e-3)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 7, 100])
+def test_at_the_minimum_unrolled_steps_are_terms_of_the_series(steps):
+    """And many of them the implicit solution (Lorraine et al., 2020, theorem 1)."""
+    h, b, c, d, _ = quadratic(2)
+    rate = 0.3
+    problem = as_problem(*map(jnp.asarray, (h, b, c, d)))._replace(optimizer=optax.sgd(rate))
+    params = as_params(np.linalg.solve(h, b @ np.ones(3)))
+    methods = [hypergrad.unrolled(steps), implicit.neumann(steps, rate)]
+    methods += [hypergrad.finite_difference()] if steps == 1 else []
+    methods += [implicit.conjugate_gradient(SIZE, 0.0)] if steps == 100 else []
+    arguments = params, problem.optimizer.init(params), {"t": jnp.ones(3)}
+    first, *others = [method(problem, *arguments)[0]["t"] for method in methods]
+    assert np.linalg.norm(first - d) > 0.1
+    for other in others:
+        np.testing.assert_allclose(other, first, rtol=1e-3, atol=1e-4)
+
+
 def test_conjugate_gradient_stops_where_the_hessian_does_not_curve_upwards():
     _, b, c, d, w = quadratic()
     target = w - c
