@@ -124,10 +124,13 @@ def _best_of_samples(samples: int = 100) -> selection.Selection:
     return selection.best_of_samples(samples)
 
 
-def _short_trainings(training_epochs: float = 1.0, skips: int = 2) -> selection.Selection:
+def _short_trainings(
+    training_epochs: float = 1.0, skips: int = 2, deviations: float = 1.0
+) -> selection.Selection:
     checks.positive("training_epochs", training_epochs)
     checks.whole("skips", skips, least=0)
-    start = selection.largest_of_close(selection.limited_skips(skips, every_part=True))
+    few_skips = selection.limited_skips(skips, every_part=True)
+    start = selection.largest_of_close(few_skips, deviations)
     return selection.short_trainings(start, epochs=training_epochs)
 
 
@@ -183,7 +186,7 @@ SELECTIONS = {
     "largest_of_close": Part(_largest_of_close, ("deviations",)),
     "best_of_samples": Part(_best_of_samples, ("samples",)),
     "local_search": Part(selection.local_search),
-    "short_trainings": Part(_short_trainings, ("training_epochs", "skips")),
+    "short_trainings": Part(_short_trainings, ("training_epochs", "skips", "deviations")),
 }
 
 # By the key that names the choice: the attribute of `dnas.presets.Preset`, and the choices, which

@@ -58,7 +58,8 @@ Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
     search.selection            strongest, limited_skips (skips: in normal cells, 2),
                                 largest_of_close (deviations), perturbation, progressive
                                 (tuning_epochs), best_of_samples (samples), local_search,
-                                short_trainings (training_epochs; skips: in every cell at first, 2)
+                                short_trainings (training_epochs; begins with the largest of close
+                                options (deviations) and in every cell 2 skips at most (skips))
     search.learning_rate, .final_learning_rate, .momentum, .weight_decay, .clip_norm    of weights
     search.alpha_learning_rate, .alpha_betas, .alpha_weight_decay, .alpha_scale         of alphas
     table                       result table of NAS-Bench-201 to look the result up in (CSV)

@@ -1,5 +1,7 @@
 """A real supernet, tiny, behind selections: same numbers as by hand, one compilation."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from dnas import bilevel, costs, data, presets, selection, spaces
+from dnas import bilevel, costs, data, presets, search, selection, spaces
 from dnas.jobs.interrupts import Interrupts
 from dnas.jobs.journal import Journal
 from dnas.jobs.shared import make_shared
@@ -185,3 +187,39 @@ def test_resuming_keeps_what_is_decided(trained):
     assert moved[0] > 1e-2 and moved[2] > 1e-2 and int(state.step) == 7
     again, _ = shared.resume(shared.state, masks, 2)
     np.testing.assert_array_equal(again.alphas["cell"], state.alphas["cell"])
+
+
+@pytest.mark.slow
+def test_every_selection_decides_cells_whose_edges_have_tables_of_their_own():
+    edges = (("skip_connect", "sep_conv_3x3"), ("none", "skip_connect", "max_pool_3x3"))
+    space = spaces.DARTS(
+        channels=2, cells=3, nodes=1, stem_multiplier=1, normal=edges, reduce=edges
+    )
+    selections = {
+        "largest_of_close": selection.largest_of_close(selection.limited_skips(0, True)),
+        "perturbation": selection.perturbation(0.2),
+        "progressive": selection.progressive(0.2),
+        "best_of_samples": selection.best_of_samples(3),
+        "local_search": selection.local_search(sweeps=1),
+        "short_trainings": selection.short_trainings(epochs=0.2, count=4, longer=2),
+    }
+    found = {}
+
+    def select(shared):
+        found.update({name: make(shared) for name, make in selections.items()})
+        genotype = found["local_search"].genotype
+        mixes = {n: m[None] for n, m in selection.one_hot(space, genotype, shared.mix).items()}
+        found["paths"] = [f(shared.state, mixes) for f in (shared.accuracy, shared.discrete)]
+        return found["short_trainings"]
+
+    few = data.digits()
+    few = dataclasses.replace(few, train=data.limit(few.train, 96, seed=0))
+    settings = {"epochs": 1, "batch_size": 16, "seed": 0, "progress": False}
+    result = search(space, few, presets.darts(selection=select), **settings)
+    np.testing.assert_allclose(*found.pop("paths"), rtol=1e-4)
+    assert result.genotype == found["short_trainings"].genotype
+    for name, (genotype, record) in found.items():
+        space.validate(genotype)
+        assert record, name
+    decided = {(line["part"], line["row"]) for line in found["progressive"].record}
+    assert len(decided) == 4  # the edges of a normal and of a reduction cell
