@@ -266,9 +266,9 @@ def test_what_longer_trainings_contradict_is_not_taken_and_the_next_is_tried():
     assert [key for steps, key in trained if steps == 40][:3] == [(), (5,), (3,)]
 
 
-def test_what_gained_by_the_bad_luck_of_the_first_weights_is_not_taken():
-    """The first architecture fails with the first weights; 0->3 is better with others, too."""
-    reached = {(): (0.3, 0.5), (5,): (0.6, 0.58), (3,): (0.5, 0.6)}
+def test_what_gained_by_the_luck_of_the_first_weights_is_not_taken():
+    """With others 2->3 gains 0.9 standard errors, 2.9 on average; 0->3 gains 4.5 and 5.4."""
+    reached = {(): (0.5, 0.5), (5,): (0.61, 0.52), (3,): (0.6, 0.62)}
     trained = []
 
     def train(steps, mixes, weights=0):
@@ -282,8 +282,8 @@ def test_what_gained_by_the_bad_luck_of_the_first_weights_is_not_taken():
     assert skips_of(genotype) == ["0->3"] and summary["confirmations"] == 3
     assert (first["row"], first["taken"]) == ("2->3", False) and first["sigmas"] > 4
     (again,) = first["confirmations"]
-    assert again["accuracy"] == 0.58 and again["instead_of"]["accuracy"] == 0.5
-    assert again["sigmas"] == pytest.approx(3.60, abs=0.01)
+    assert again["accuracy"] == 0.52 and again["instead_of"]["accuracy"] == 0.5
+    assert again["sigmas"] == pytest.approx(0.895, abs=0.001)
     assert (second["row"], second["taken"]) == ("0->3", True)
     assert [t for t in trained if t[1]] == [(40, 1, ()), (40, 1, (5,)), (40, 1, (3,))]
 

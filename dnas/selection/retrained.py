@@ -1,8 +1,10 @@
 """Selections among architectures that are trained by themselves, from scratch and shortly."""
 
 import functools
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,15 +45,15 @@ def short_trainings(
     by more than their images explain. A move that gains significantly is proposed, with those that
     gain as much. Candidates are those of them that are significantly better in longer trainings.
     Those that are not significantly worse than the best go first, the least change before others;
-    the first that is better with other initial weights, too, is taken. (Than an architecture that
-    was unlucky with the first weights, many are better.) If there is none, the moves are not
-    proposed again. Where it led, other moves are tried again, those first that gained most before,
-    as long as short trainings are left (greedy search with lazily evaluated gains; Minoux, 1978).
-    When none is significant any more, those that gain most, or lose least, are proposed, until
-    longer trainings take none of them. In the end each move is undone without which the
-    architecture is not significantly worse, with any of the initial weights, now that others were
-    taken. What is not significant stays as the search has it. That short trainings rank searches is
-    from DARTS (Liu et al., 2019), for whole searches.
+    the first is taken that is significantly better on average over other initial weights, too.
+    (Than an architecture that was unlucky with the first ones, many are better.) If there is none,
+    the moves are not proposed again. Where it led, other moves are tried again, those first that
+    gained most before, as long as short trainings are left (greedy search with lazily evaluated
+    gains; Minoux, 1978). When none is significant any more, those that gain most, or lose least,
+    are proposed, until longer trainings take none of them. In the end each move is undone without
+    which the architecture is not significantly worse on average, now that others were taken. What
+    is not significant stays as the search has it. That short trainings rank searches is from DARTS
+    (Liu et al., 2019), for whole searches.
 
     Args:
       start: selects the first architecture; `strongest` by default.
@@ -70,9 +72,10 @@ def short_trainings(
       decisive: standard errors, as `sigmas`, in longer trainings, by which moves are undone, too.
         More of them, because these errors are those of drawing the images alone: trained anew, two
         architectures may differ by three or four times as much by chance.
-      confirmations: a move must gain `decisive` standard errors with each of so many other initial
-        weights, and the same images; 0 does without. That is the same weights for all moves, so
-        that the more `rivals` there are, the more likely one of them is confirmed by chance.
+      confirmations: so many other initial weights, with the same images. With each of them, one
+        after the other, a move must gain `decisive` standard errors on average over all that were
+        asked; 0 does without. They are the same for all moves, so that the more `rivals` there are,
+        the more likely one of them is confirmed by chance.
     """
     checks.positive("epochs", epochs)
     checks.positive("sigmas", sigmas)
@@ -195,7 +198,7 @@ class _Judge:
 
 
 class _Walk:
-    """An architecture, and the moves that led to it as judges decided, each of them for itself."""
+    """An architecture, and the moves that led to it as judges decided."""
 
     def __init__(self, shared: Shared, first: Genotype, judges: Sequence[_Judge]):
         self.shared, self.judges = shared, judges
@@ -208,11 +211,10 @@ class _Walk:
         return move.apply(self.shared, self.genotype)
 
     def take(self, moves: Sequence[Move]) -> bool:
-        """Takes the best of some moves that all judges find better; tells whether there is one."""
+        """Takes the best of some moves that judges agree to; tells whether there is one."""
         before, found = self.genotype, [self.after(move) for move in moves]
         order = self._order(found)
-        agreed = (i for i in order if all(j.better(found[i], before) for j in self.judges))
-        taken = next(agreed, None)
+        taken = next((i for i in order if self._agreed(before, found[i])), None)
         best = order[0] if taken is None else taken
         tried = [m.place | self._scores(g) for m, g in zip(moves, found, strict=True)]
         facts = {"taken": taken is not None, "proposed": tried}
@@ -227,10 +229,21 @@ class _Walk:
         for move in self.moves[:-1]:
             rest = [other for other in self.moves if other != move]
             found = functools.reduce(lambda g, other: other.apply(self.shared, g), rest, self.first)
-            needed = any(judge.better(self.genotype, found) for judge in self.judges)
-            if found != self.genotype and not needed:
+            gain = statistics.fmean(self._gains(found, self.genotype))
+            if found != self.genotype and gain <= self.judges[0].sigmas:
                 self.record.append({"undone": move.place} | self._facts(found))
                 self.genotype, self.moves = found, rest
+
+    def _gains(self, before: Genotype, after: Genotype) -> Iterator[float]:
+        """What judge after judge finds; each trains what it has not seen."""
+        for judge in self.judges:
+            judge.train([before, after])
+            yield judge.gain(before, after)
+
+    def _agreed(self, before: Genotype, after: Genotype) -> bool:
+        """Whether it is significantly better for the first judge, and on average with each more."""
+        totals = itertools.accumulate(self._gains(before, after))
+        return all(total > self.judges[0].sigmas * n for n, total in enumerate(totals, 1))
 
     def _order(self, found: Sequence[Genotype]) -> list[int]:
         """Numbers of architectures: better ones first, of equals that which changes least."""
