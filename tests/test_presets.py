@@ -258,7 +258,7 @@ def test_the_default_begins_with_what_is_largest_of_close_and_two_skip_connectio
     shared = Shared(space=space, mix=mix, train=train, **fields)
     genotype, record = presets.dnas().selection(shared)
     close = [line["row"] for line in record if line.get("rather_than") == "skip_connect"]
-    # Of factors of 1.5, 2.5 and more: the median row's is 9, and half the weight is never close.
+    # Of factors of 1.5, 2.5 and more: the median row's is 9, but half of the leading weight is far.
     assert close == 2 * ["0->2"]
     for part in genotype.parts():
         assert list(genotype[part].values()).count("skip_connect") == 2

@@ -81,7 +81,7 @@ def largest_of_close(start: Selection | None = None, deviations: float = 1.0) ->
       deviations: what is close. Logarithms of two weights, which are logits for a softmax, differ
         by no more than so many standard deviations: those of a row's options, in the median row of
         the part. So neither a temperature nor a decay of all logits makes a difference. However
-        decided the other rows are, half the weight is never close.
+        decided the other rows are, half the weight of the one that leads is never close.
 
     In spaces whose costs are unknown (`dnas.costs.sites`), this is `start` alone, and the record
     says so.

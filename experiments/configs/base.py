@@ -63,6 +63,7 @@ def make(space: str, **train) -> ConfigDict:
                 "skip_limit": config_dict.placeholder(int),
                 "selection": config_dict.placeholder(str),
                 "skips": config_dict.placeholder(int),
+                "deviations": config_dict.placeholder(float),
                 "tuning_epochs": config_dict.placeholder(float),
                 "samples": config_dict.placeholder(int),
                 "training_epochs": config_dict.placeholder(float),

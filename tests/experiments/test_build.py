@@ -153,6 +153,15 @@ def test_parts_replace_those_of_the_method():
     assert never.stopping is None
 
 
+def test_every_setting_of_a_part_is_a_key_of_the_config():
+    every = {key for keys in parts.PART_KEYS.values() for key in keys}
+    assert every | set(parts.PARTS) <= set(load().search)
+    preset = build.make_preset(load(search__selection="largest_of_close", search__deviations=2.0))
+    assert preset.selection.__qualname__ == selection.largest_of_close().__qualname__
+    with pytest.raises(ValueError, match="deviations"):
+        build.make_preset(load(search__selection="short_trainings", search__deviations=0.0))
+
+
 COSTS = ((1.0, 0), (1.0, 5), (0.5, 10))  # share of the largest cost, step
 
 
