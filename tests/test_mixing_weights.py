@@ -242,6 +242,15 @@ def test_options_without_weight_are_never_close():
     )
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_no_number_is_left_for_the_space_to_refuse(wrong):
+    planted = Planted(CELL)
+    planted.mix["cell"] = softmax(LOGITS, 0.4)
+    planted.mix["cell"][0, 4] = wrong
+    with pytest.raises(ValueError, match="not finite"):
+        selection.largest_of_close()(sized(planted))
+
+
 def test_another_selection_goes_on_with_the_largest_of_close():
     planted = Planted(CELL)
     planted.mix["cell"] = np.tile(np.float32([0.1, 0.4, 0.1, 0.15, 0.25]), (6, 1))

@@ -135,8 +135,7 @@ def _limits(mix: Tables, choices: Sequence[Choice], deviations: float) -> dict[s
 def _exchanged(mix: Tables, choice: Choice, first: int, best: int) -> Tables:
     """The tables where two options of a row change weights, the second leading alone."""
     row = np.array(mix[choice.table][choice.index])
-    peak, allowed = row[first], list(choice.allowed)
-    row[first] = row[best]
-    row[allowed] = np.minimum(row[allowed], np.nextafter(peak, 0 * peak))  # where they tie
+    peak, row[first] = row[first], row[best]
+    row[row == peak] = np.nextafter(peak, 0 * peak)  # where they tie
     row[best] = peak
     return replaced(mix, choice, slice(None), row)
