@@ -3,11 +3,11 @@
 Fewer channels, smaller and fewer images, fewer epochs than published; the same budget as that of
 experiments/benchmarks/methods.py.
 
-Expected: 15 to 19 minutes of one busy CPU core, 10 of two. On an AMD EPYC seeds 37 to 41, which the method was not
-designed with, found cells with 94.35 +- 0.03 % test accuracy on CIFAR-10 in the table, 94.30 to
-94.37 (random architectures: mean 87.06 %, median 90.75 %; every edge a 3x3 convolution: 93.76 %;
-optimum 94.37 %). Another processor, and another number of cores, rounds differently: a seed may
-find another cell there.
+Expected: 15 to 19 minutes of one busy CPU core, 10 of two. On an AMD EPYC seeds 37 to 41, which
+the method was not designed with, found cells with 94.35 +- 0.03 % test accuracy on CIFAR-10 in the
+table, 94.30 to 94.37 (random architectures: mean 87.06 %, median 90.75 %; every edge a 3x3
+convolution: 93.76 %; optimum 94.37 %). Another processor, and another number of cores, rounds
+differently: a seed may find another cell there.
 """
 
 from ml_collections import ConfigDict
