@@ -12,7 +12,7 @@ from jax import lax
 
 from dnas import checks, eigen
 from dnas.alignment import WeightPenalty
-from dnas.freeze import Freeze
+from dnas.freeze import Freeze, Frozen
 from dnas.hypergrad import Hypergradient, Problem, gradients
 from dnas.perturb import Perturbation
 from dnas.regularize import Regularizer
@@ -55,12 +55,14 @@ class Search(NamedTuple):
       mix: ``alphas -> mix`` without noise.
       eigenvalue: ``(state, train_batch, valid_batch) -> scalar``: the dominant eigenvalue of the
         validation loss's Hessian in alphas, at the mix without noise (Zela et al., 2020).
+      frozen: ``state -> Frozen``, how many operations are frozen; None where none ever is.
     """
 
     init: Callable[[jax.Array], SearchState]
     step: Callable[[SearchState, Batch, Batch], tuple[SearchState, Metrics]]
     mix: Callable[[Alphas], Mix]
     eigenvalue: Callable[[SearchState, Batch, Batch], jax.Array]
+    frozen: Callable[[SearchState], Frozen] | None = None
 
 
 class _Losses(NamedTuple):
@@ -276,7 +278,8 @@ def bilevel(
         product = eigen.hessian_vector_product(loss, state.alphas)
         return eigen.dominant_eigenvalue(lambda v: mean(product(v)), state.alphas, key)
 
-    return Search(init, step, relaxation.expected, eigenvalue)
+    frozen = None if freeze is None else lambda state: freeze.frozen(state.extra)
+    return Search(init, step, relaxation.expected, eigenvalue, frozen)
 
 
 def merge(graph: nnx.GraphDef, params: Any) -> nnx.Module:

@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 from dnas import bilevel, hypergrad, parallel, perturb, relax, spaces
-from dnas.freeze import Freeze
+from dnas.freeze import Freeze, Frozen
 from dnas.space import Decision, Mixing, Task
 
 TASK = Task((3, 2, 1), 3)
@@ -180,11 +180,16 @@ def test_frozen_weights_stand_still_whatever_momentum_and_decay_want():
         count = state[0]
         return mask(train, count >= 2), (count + 1, train, valid)
 
-    freeze = Freeze(lambda params: (jnp.int32(0), params, params), update)
+    def frozen(state):
+        share = (state[0] > 2).astype(jnp.float32)
+        return Frozen(share, share)
+
+    freeze = Freeze(lambda params: (jnp.int32(0), params, params), update, frozen)
     decayed = optax.chain(
         optax.clip_by_global_norm(0.5), optax.add_decayed_weights(0.1), optax.sgd(0.1, 0.9)
     )
     search = make(freeze=freeze, weight_optimizer=decayed)
+    assert make(weight_optimizer=decayed).frozen is None
     step = jax.jit(search.step)
     states = [start(search)]
     for i in range(4):
@@ -193,6 +198,7 @@ def test_frozen_weights_stand_still_whatever_momentum_and_decay_want():
             expected = jax.grad(loss)(states[-1].params, softmax(new.alphas), data)
             chex.assert_trees_all_close(gradient, expected, rtol=1e-4, atol=1e-6)
         states.append(new)
+    assert [float(search.frozen(state).share) for state in states] == [0, 0, 0, 1, 1]
     before, last = states[2].params, states[4].params
     np.testing.assert_array_equal(last["head"]["bias"], before["head"]["bias"])
     kernels = [p["hidden"][0]["kernel"] for p in (before, last)]
@@ -274,7 +280,7 @@ def test_replicas_agree_on_all_parts():
         "relaxation": relax.gumbel_softmax(1.0, hard=False),
         "regularizers": (regularizer,),
         "perturbation": perturbation,
-        "freeze": Freeze(lambda params: jnp.zeros(()), update),
+        "freeze": Freeze(lambda params: jnp.zeros(()), update, lambda state: None),
         "warmup_steps": 1,
     }
     search, alone = make(axis_name=many.axis_name, **parts), make(**parts)

@@ -41,13 +41,14 @@ SPACES = {
 }
 
 
-@pytest.mark.parametrize("name", SPACES)
-def test_cosines_of_every_operation_edge_and_cell(name):
+@pytest.mark.parametrize(("name", "against"), [("nas_bench_201", "sum"), ("darts", "valid")])
+def test_cosines_of_every_operation_edge_and_cell(name, against):
     params = params_of(SPACES[name])
     train, valid = random_like(params, 0), random_like(params, 1)
-    rule = freeze.oles(window=3)
+    rule = freeze.oles(window=3, threshold=0.1, against=against)
     state = jax.jit(rule.update)(train, valid, rule.init(params))[1]
-    gradients = [{p: np.asarray(x) for p, x in paths(g).items()} for g in (train, valid)]
+    other = jax.tree.map(jnp.add, train, valid) if against == "sum" else valid
+    gradients = [{p: np.asarray(x) for p, x in paths(g).items()} for g in (train, other)]
 
     operations = {p for p in paths(params) if "operations" in p}
     names = {"/".join(map(str, p[: p.index("operations") + 2])) for p in operations}
@@ -130,7 +131,7 @@ def run(rule, steps):
 def test_windows_of_mean_cosines():
     # Cosines 0.6, 0.8 and 0: all weights of an operation are one vector.
     six, eight, none = ((1.0, 0.0), (3.0, 4.0)), ((0.0, 2.0), (3.0, 4.0)), ((1.0, 0.0), (0.0, 1.0))
-    rule = freeze.oles(window=2, threshold=0.4)
+    rule = freeze.oles(window=2, threshold=0.4, against="valid")
     # Means 0.7 and 0.4 keep it; 0.3 freezes it, and agreement comes too late then.
     history = run(rule, [six, eight, none, eight, six, none, six, six])
     assert history == [[0, 0]] * 5 + [[1, 0]] * 3
@@ -140,14 +141,38 @@ def test_windows_of_mean_cosines():
 
 def test_steps_without_gradient_do_not_count():
     absent, six = ((0.0, 0.0), (1.0, 0.0)), ((1.0, 0.0), (3.0, 4.0))
-    rule = freeze.oles(window=2, threshold=0.5)
+    rule = freeze.oles(window=2, threshold=0.5, against="valid")
     assert run(rule, [absent, six, absent, absent]) == [[0, 0]] * 4
-    assert run(freeze.oles(window=2, threshold=0.7), [absent, six]) == [[0, 0], [1, 0]]
+    rule = freeze.oles(window=2, threshold=0.7, against="valid")
+    assert run(rule, [absent, six]) == [[0, 0], [1, 0]]
+    # Without a validation gradient the sum is the training gradient itself: no agreement.
+    alone, none = ((1.0, 0.0), (0.0, 0.0)), ((1.0, 0.0), (0.0, 1.0))
+    assert run(freeze.oles(window=2, threshold=0.8), [alone, none]) == [[0, 0], [1, 0]]
 
 
-def test_published_window():
+def test_the_published_rule_compares_with_the_sum():
+    """Gradients without anything in common have a cosine of 0.7 with their sum: no reason."""
     none = ((1.0, 0.0), (0.0, 1.0))
-    assert run(freeze.oles(), [none] * 20) == [[0, 0]] * 19 + [[1, 0]]
+    assert run(freeze.oles(), [none] * 20) == [[0, 0]] * 20
+    paper = freeze.oles(threshold=0.4, against="valid")
+    assert run(paper, [none] * 20) == [[0, 0]] * 19 + [[1, 0]]
+    # cos((1, 0) + v, (1, 0)) is below 0.4 for v = (-1, 1) and (-0.7, 1), not for (-0.5, 1).
+    for v, frozen in (((-1.0, 1.0), 1), ((-0.7, 1.0), 1), ((-0.5, 1.0), 0), ((-1.0, 0.0), 1)):
+        assert run(freeze.oles(window=1), [((1.0, 0.0), v)]) == [[frozen, 0]]
+
+
+def test_how_far_it_has_gone():
+    """The share that is frozen, and the largest share of one decision."""
+    rule = freeze.oles(window=1, threshold=0.4, against="valid")
+    state = rule.init(toy((1.0, 1.0), (1.0, 1.0))[0])
+    assert tuple(map(float, rule.frozen(state))) == (0, 0)
+    agree, disagree = ((1.0, 0.0), (1.0, 0.0)), ((1.0, 0.0), (-1.0, 0.0))
+    for vectors, found in ((agree, (0, 0)), (disagree, (0.5, 0.5)), (agree, (0.5, 0.5))):
+        state = rule.update(*toy(*vectors), state)[1]
+        assert tuple(map(float, rule.frozen(state))) == found
+    train, _ = toy(*disagree)
+    state = rule.update(train, jax.tree.map(jnp.negative, train), rule.init(train))[1]
+    assert tuple(map(float, rule.frozen(state))) == (1, 1)
 
 
 def test_parameters_of_operations_without_a_fused_form():
@@ -196,6 +221,10 @@ def test_errors():
         freeze.oles(window=0)
     with pytest.raises(ValueError, match=r"threshold=2\.0"):
         freeze.oles(threshold=2.0)
+    with pytest.raises(ValueError, match="against='train': expected 'sum' or 'valid'"):
+        freeze.oles(against="train")
+    with pytest.raises(ValueError, match="threshold is missing: .* belongs to against='sum'"):
+        freeze.oles(against="valid")
     with pytest.raises(ValueError, match="no parameter of this supernet belongs to a candidate"):
         freeze.oles().init({"layers": {"kernel": jnp.zeros((2, 2))}})
     with pytest.raises(ValueError, match="cells/operations/new/weird"):

@@ -1,5 +1,6 @@
-"""Watching a search for the epoch at which it should end."""
+"""Watching a search for the epoch at which it should end, and for what it freezes."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -11,8 +12,11 @@ from dnas.space import SearchSpace
 from dnas.stopping import Record
 
 
+AT_ONCE = 0.9  # of all operations: a decision that freezes as many deserves a warning
+
+
 class Watch:
-    """Asks the stopping rule of a preset after every epoch; without one, nothing happens.
+    """Asks the stopping rule of a preset after every epoch, and what is frozen; else does nothing.
 
     What it knows is what the directory holds, genotypes in alphas.npz and eigenvalues in
     metrics.jsonl, so that a resumed search decides as one that was not interrupted.
@@ -38,6 +42,7 @@ class Watch:
         self._stopping = None if make is None else make(space)
         self._space, self._recorder, self._feed = space, recorder, feed
         self._genotypes: list[Any] = []
+        self._frozen, self._warned = method.frozen, False
         if self._measures:
             self._eigenvalue = jax.jit(method.eigenvalue)
 
@@ -46,7 +51,26 @@ class Watch:
         return self._stopping is not None and self._stopping.eigenvalue
 
     def measure(self, epoch: int, state: Any) -> dict[str, float]:
-        """What the rule wants to know at the end of an epoch, on the batches of the next step."""
+        """What there is to know at the end of an epoch: the share of operations that is frozen.
+
+        For a rule that needs it, the eigenvalue as well, on the batches of the next step.
+        """
+        return self._measure_frozen(state) | self._measure_eigenvalue(epoch, state)
+
+    def _measure_frozen(self, state: Any) -> dict[str, float]:
+        if self._frozen is None:
+            return {}
+        share, at_once = map(float, self._frozen(state))
+        if at_once >= AT_ONCE and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"freeze: a single decision froze {at_once:.0%} of the operations, so that the "
+                "search goes on with weights that hardly train; lower its threshold",
+                stacklevel=2,
+            )
+        return {"frozen": share}
+
+    def _measure_eigenvalue(self, epoch: int, state: Any) -> dict[str, float]:
         if not self._measures:
             return {}
         step = epoch * self._feed.steps_per_epoch

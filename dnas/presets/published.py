@@ -243,8 +243,10 @@ def i_darts(**changes) -> Preset:
 def oles(**changes) -> Preset:
     """OLES (Jiang et al., 2023): first-order DARTS that stops training single operations.
 
-    The result are the last alphas; the authors' program keeps those of the epoch that validates
-    best. Frozen weights stand still; there, they get no gradient.
+    The rule is that of the authors' program, whose threshold of 0.4 compares the training gradient
+    with the sum of training and validation gradient; for the paper's formula see
+    `dnas.freeze.oles`. The result are the last alphas; the authors' program keeps those of the
+    epoch that validates best. Frozen weights stand still; there, they get no gradient.
     """
     return make({"freeze": freeze.oles()}, changes)
 
