@@ -223,7 +223,7 @@ def test_errors():
         freeze.oles(threshold=2.0)
     with pytest.raises(ValueError, match="against='train': expected 'sum' or 'valid'"):
         freeze.oles(against="train")
-    with pytest.raises(ValueError, match="threshold is missing: .* belongs to against='sum'"):
+    with pytest.raises(ValueError, match=r"threshold is missing: .* belongs to against='sum'"):
         freeze.oles(against="valid")
     with pytest.raises(ValueError, match="no parameter of this supernet belongs to a candidate"):
         freeze.oles().init({"layers": {"kernel": jnp.zeros((2, 2))}})

@@ -11,7 +11,6 @@ from dnas.jobs.workdir import WorkdirError
 from dnas.space import SearchSpace
 from dnas.stopping import Record
 
-
 AT_ONCE = 0.9  # of all operations: a decision that freezes as many deserves a warning
 
 
