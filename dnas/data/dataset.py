@@ -2,14 +2,17 @@
 
 A `Split` is a source of images and the indices of those that belong to it. Limiting and
 halving work on the indices, so that nothing is decoded before somebody asks for images, and
-then only what was asked for: a search that never touches the test split never reads it.
+then only what was asked for: a search that never touches the test split never decodes it.
 """
 
 import dataclasses
 import functools
+import itertools
 from typing import Protocol
 
 import numpy as np
+
+from dnas.data.content import Content, blocks, hashed
 
 DEVICE_BUDGET = 2**30  # Bytes of uint8 images up to which a set is kept in memory.
 STATISTICS_IMAGES = 50_000  # Images from which mean and standard deviation are computed.
@@ -38,6 +41,9 @@ class Source(Protocol):
 
     def labels(self, indices: np.ndarray) -> np.ndarray:
         """Their labels alone, int32 ``[n]``, without decoding an image."""
+
+    def content(self, indices: np.ndarray) -> Content:
+        """What tells these images and labels, in this order, from others; cheap for large sets."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +77,12 @@ class ArraySource:
     def labels(self, indices: np.ndarray) -> np.ndarray:
         """See `Source.labels`."""
         return self.all_labels[indices]
+
+    def content(self, indices: np.ndarray) -> Content:
+        """See `Source.content`."""
+        labels = self.all_labels[indices].astype("<i4").tobytes()
+        pixels = (self.all_images[some].tobytes() for some in blocks(indices))
+        return Content(hashed(itertools.chain([labels], pixels)), "all pixels and labels")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,6 +135,11 @@ class Split:
     def labels(self) -> np.ndarray:
         """All labels, int32 ``[N]``; no image is decoded for them."""
         return self._arrays[1] if "_arrays" in self.__dict__ else self.source.labels(self.indices)
+
+    @functools.cached_property
+    def content(self) -> Content:
+        """What tells the split from others; computed when first asked for, then kept."""
+        return self.source.content(self.indices)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

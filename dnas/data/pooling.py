@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from dnas import checks
+from dnas.data.content import Content, hashed
 from dnas.data.dataset import Dataset, Source, Split
 
 
@@ -67,6 +68,12 @@ class PooledSource:
     def labels(self, indices: np.ndarray) -> np.ndarray:
         """See `Source.labels`."""
         return self.source.labels(indices)
+
+    def content(self, indices: np.ndarray) -> Content:
+        """See `Source.content`."""
+        whole = self.source.content(indices)
+        pieces = [f"averaged over squares of {self.factor} pixels".encode(), whole.digest.encode()]
+        return whole._replace(digest=hashed(pieces))
 
     def _pool(self, images: np.ndarray) -> np.ndarray:
         height, width, channels = self.image_shape

@@ -6,12 +6,14 @@ decoded by OpenCV, in threads (it releases Python's lock).
 
 import concurrent.futures
 import dataclasses
+import itertools
 import os
 from typing import Any
 
 import numpy as np
 
-from dnas.data.dataset import Dataset, Split
+from dnas.data.content import Content, blocks, hashed, spread
+from dnas.data.dataset import DEVICE_BUDGET, Dataset, Split
 
 # Images a thread decodes at a time: enough to make handing out work cheap, few enough to keep
 # all threads busy to the end.
@@ -88,6 +90,21 @@ class TfdsSource:
     def labels(self, indices: np.ndarray) -> np.ndarray:
         """See `Source.labels`."""
         return self._labels(self._examples(indices, (self.label_key,)), indices)
+
+    def content(self, indices: np.ndarray) -> Content:
+        """See `Source.content`; of records as they are stored, nothing is decoded.
+
+        Of images that take more than `DEVICE_BUDGET` when decoded, some records are read.
+        """
+        some = spread(indices, DEVICE_BUDGET // int(np.prod(self.image_shape)))
+        order = indices.astype("<i8").tobytes()
+        records = (
+            record for block in blocks(some) for record in self.records.__getitems__(block.tolist())
+        )
+        covers = "all records as stored: images and labels"
+        if len(some) < len(indices):
+            covers = f"{len(some):,} of {len(indices):,} records as stored, spread evenly"
+        return Content(hashed(itertools.chain([order], records)), covers)
 
     def _examples(self, indices: np.ndarray, keys: tuple[str, ...]) -> list[dict[str, Any]]:
         """The features `keys` of some examples; what is not named is not decoded."""

@@ -17,14 +17,19 @@ from dnas.nn import native
 
 
 def of_data(data: datasets.Dataset) -> dict[str, Any]:
-    """What tells the train split from another: number and shape of its images, and labels."""
-    labels = np.ascontiguousarray(data.train.labels)
+    """What tells a data set from others: shapes, classes, and the content of both splits."""
     return {
         "name": data.name,
         "image_shape": list(data.image_shape),
-        "train_images": len(data.train),
-        "train_labels_checksum": zlib.crc32(labels.tobytes()),
+        "classes": data.classes,
+        "train": _of_split(data.train),
+        "test": _of_split(data.test),
     }
+
+
+def _of_split(split: datasets.Split) -> dict[str, Any]:
+    content = split.content
+    return {"images": len(split), "content": content.digest, "covers": content.covers}
 
 
 def of_devices(kind: str) -> dict[str, Any]:

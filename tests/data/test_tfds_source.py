@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from dnas.data import StreamFeed, from_tfds, limit, load, make_feed
+from dnas.data import StreamFeed, from_tfds, limit, load, make_feed, tfds_source
 
 
 class DnasPictures(tfds.core.GeneratorBasedBuilder):
@@ -75,6 +75,19 @@ def test_streamed_records_equal_those_on_the_device(prepared):
     assert isinstance(stream, StreamFeed)
     for one, other in zip(stream.chunks(3, 9, 4), on_device.chunks(3, 9, 4), strict=True):
         assert jax.tree.all(jax.tree.map(np.array_equal, one, other))
+
+
+def test_content_is_that_of_the_records_and_nothing_is_decoded(prepared, monkeypatch):
+    data = from_tfds("dnas_pictures", prepared)
+    monkeypatch.setattr(cv2, "imdecode", None)
+    whole = data.train.content
+    assert whole.covers == "all records as stored: images and labels"
+    assert from_tfds("dnas_pictures", prepared).train.content == whole != data.test.content
+    assert limit(data.train, 20, seed=0).content != limit(data.train, 20, seed=1).content
+    monkeypatch.setattr(tfds_source, "DEVICE_BUDGET", 35 * 10)
+    sample = from_tfds("dnas_pictures", prepared).train.content
+    assert sample.covers == "10 of 300 records as stored, spread evenly"
+    assert sample.digest != whole.digest
 
 
 def test_an_unknown_set_is_named():

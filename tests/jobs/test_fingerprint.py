@@ -10,9 +10,12 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dnas import data
+from dnas.data.dataset import ArraySource
 from dnas.jobs.fingerprint import of_data, plain
+from dnas.jobs.workdir import flatten
 
 SOURCE = """
 def function(x, *, known={"relu", "tanh", "sin"}):
@@ -41,7 +44,12 @@ def test_functions_differ_by_code_constants_names_defaults_and_closure():
 
 
 def test_a_digest_is_the_same_in_every_process():
-    code = f"{SOURCE}\nfrom dnas.jobs.fingerprint import plain\nprint(plain(function))"
+    code = (
+        f"{SOURCE}\nimport numpy as np\nfrom dnas import data\n"
+        "from dnas.jobs.fingerprint import of_data, plain\n"
+        "images, labels = np.arange(24, dtype=np.uint8).reshape(4, 2, 3), np.arange(4)\n"
+        "print(plain(function), of_data(data.from_arrays(images, labels, images, labels)))"
+    )
     root = pathlib.Path(__file__).resolve().parents[2]
     texts = {
         subprocess.run(
@@ -56,10 +64,56 @@ def test_a_digest_is_the_same_in_every_process():
     assert len(texts) == 1
 
 
+@pytest.fixture(scope="module")
+def arrays():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2100, 2, 3, 1), np.uint8)  # some blocks
+    return images, np.arange(2100) % 3
+
+
+def fingerprint_of(images, labels, test_images, test_labels):
+    return of_data(data.from_arrays(images, labels, test_images, test_labels))
+
+
+def test_every_pixel_and_label_of_both_splits_counts(arrays):
+    images, labels = arrays
+    known = fingerprint_of(*arrays, *arrays)
+    assert known["test"]["covers"] == "all pixels and labels"
+    assert fingerprint_of(*map(np.copy, arrays), *arrays) == known
+    for i in (0, 1023, 1024, 2099):
+        brighter, relabelled = images.copy(), labels.copy()
+        brighter[i, -1, -1] += 1
+        relabelled[i] = (labels[i] + 1) % 3
+        for changed in ((brighter, labels), (images, relabelled)):
+            assert differing(known, fingerprint_of(*changed, *arrays)) == {"train.content"}
+            assert differing(known, fingerprint_of(*arrays, *changed)) == {"test.content"}
+    fewer = fingerprint_of(*arrays, images[:-1], labels[:-1])
+    assert differing(known, fewer) == {"test.images", "test.content"}
+    swapped = fingerprint_of(*arrays, images[::-1], labels[::-1])
+    assert differing(known, swapped) == {"test.content"}
+
+
+def differing(one, other):
+    one, other = flatten(one), flatten(other)
+    return {name for name in one if one[name] != other[name]}
+
+
+def test_parts_of_a_split_are_known_by_what_they_hold(arrays):
+    images, labels = arrays
+    split = data.from_arrays(*arrays, *arrays).train
+    few, half = data.limit(split, 30, 0), data.halve(split, 0)[1]
+    for part in (few, half):
+        alone = ArraySource(images[part.indices], labels[part.indices].astype(np.int32))
+        assert part.content == data.Split.all(alone).content
+    parts = [split, few, data.limit(split, 30, 1), half, *data.halve(split, 1)]
+    assert len({part.content for part in parts}) == len(parts)
+
+
 def test_smaller_images_are_other_data():
     digits = data.digits()
-    whole, small = of_data(digits), of_data(data.pooled(digits, 2))
-    assert {key for key in whole if whole[key] != small[key]} == {"image_shape"}
+    whole, small, smaller = (of_data(data.pooled(digits, pool)) for pool in (1, 2, 4))
+    expected = {"image_shape", "train.content", "test.content"}
+    assert differing(whole, small) == differing(small, smaller) == expected
 
 
 def test_numbers_of_numpy_are_told_apart_like_those_of_python():

@@ -150,9 +150,16 @@ def test_another_seed_is_another_search(whole):
     assert run(seed=1, epochs=1).history[0]["train_loss"] != whole.history[0]["train_loss"]
 
 
-def test_the_test_split_is_not_touched():
+def test_the_test_split_is_read_for_its_hash_alone():
+    class Hashed(datasets.dataset.ArraySource):
+        def read(self, indices):
+            raise AssertionError("the test split was read")
+
+        load = labels = read
+
     data = toy_data()
-    object.__setattr__(data, "test", None)
+    test = datasets.Split.all(Hashed(data.test.images, data.test.labels))
+    data = dataclasses.replace(data, test=test)
     search(ToySpace(), data, ToyPreset(), epochs=1, progress=False)
 
 
@@ -206,8 +213,18 @@ def test_the_data_is_part_of_a_given_config(tmp_path):
     config = {"seed": 0, "data": {"name": "mine", "flip": False}}
     run(tmp_path, config=config, epochs=1)
     assert json.loads((tmp_path / "config.json").read_text())["data"]["flip"] is False
-    with pytest.raises(workdir.ContradictionError, match=r"train_images: 41 there, 33 here"):
+    with pytest.raises(workdir.ContradictionError, match=r"data\.train\.images: 41 there, 33 here"):
         search(ToySpace(), toy_data(33), ToyPreset(), workdir=tmp_path, config=config, epochs=1)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_search_does_not_go_on_with_other_pixels(whole, split):
+    data = toy_data()
+    images = 255 - getattr(data, split).images
+    source = datasets.dataset.ArraySource(images, getattr(data, split).labels)
+    data = dataclasses.replace(data, **{split: datasets.Split.all(source)})
+    with pytest.raises(workdir.ContradictionError, match=rf"data\.{split}\.content: .* here\n"):
+        search(ToySpace(), data, ToyPreset(), workdir=whole.workdir, progress=False)
 
 
 @pytest.mark.parametrize("kept", [0, 2])

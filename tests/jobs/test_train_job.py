@@ -140,6 +140,21 @@ def test_directory_of_other_settings_is_refused(trained, tmp_path):
         trained(recipe=recipe, workdir=tmp_path)
 
 
+def test_stored_accuracy_does_not_answer_for_another_test_split(trained, stripes, tmp_path):
+    trained(workdir=tmp_path)
+    train, (images, labels) = stripes.train, (stripes.test.images, stripes.test.labels)
+    for others, named in (
+        ((images, labels[::-1]), ["test.content"]),
+        ((255 - images, labels), ["test.content"]),
+        ((images[:-1], labels[:-1]), ["test.images", "test.content"]),
+    ):
+        data = datasets.from_arrays(train.images, train.labels, *others, name="stripes")
+        with pytest.raises(workdir.ContradictionError) as caught:
+            trained(data, workdir=tmp_path)
+        lines = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:-1]]
+        assert lines == [f"data.{name}" for name in named]
+
+
 def test_divergence_is_reported_and_the_test_split_not_read(trained, locked):
     recipe = dataclasses.replace(RECIPE, learning_rate=1e30, auxiliary_weight=0.0)
     with pytest.raises(loop.DivergedError, match="train_loss"):
