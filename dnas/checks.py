@@ -1,32 +1,108 @@
-"""Checks of settings, with errors that name the setting, its value and what was expected."""
+"""Checks of settings, with errors that name the setting, its value and what was expected.
 
+Numbers are finite and have upper bounds, generous ones: what lies beyond them overflows, or never
+ends, long after it could have been said.
+"""
+
+import difflib
 import numbers
+import reprlib
+from collections.abc import Iterable
 from typing import Any
 
+MOST_WHOLE = 1_000_000
+MOST_SEED = 2**32 - 1  # what a PRNG key is made of; larger numbers would wrap to smaller ones
+MOST = 1e9  # fourth powers of larger numbers overflow float32
+LEAST = 1e-30  # what is divided by smaller numbers overflows float32
 
-def whole(name: str, value: Any, least: int = 1) -> None:
-    """Raises ValueError unless a setting is a whole number of at least `least`."""
+_LINE = 100  # characters of a value in a message
+
+
+class _Line(reprlib.Repr):
+    """Representations that are short however large the value is."""
+
+    def repr_int(self, value: int, level: int) -> str:
+        if value.bit_length() > 4 * _LINE:
+            return f"<a whole number of {value.bit_length():,} bits>"
+        return super().repr_int(value, level)
+
+
+_line = _Line()
+_line.maxlevel = 4
+_line.maxtuple = _line.maxlist = _line.maxdict = _line.maxset = _line.maxfrozenset = 20
+_line.maxstring = _line.maxlong = _line.maxother = _LINE
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it: its representation, cut to a part of one line."""
+    text = " ".join(_line.repr(value).split())
+    return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'learning_rate'?"`` for a name that is close to a known one, else ``""``.
+
+    Names are close by their letters, or as initials: ``lr``.
+    """
+    known = list(known)
+    initials = [k for k in known if "".join(word[:1] for word in k.split("_")) == name]
+    close = initials or difflib.get_close_matches(name[:_LINE], known, 1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def whole(name: str, value: Any, least: int = 1, most: int = MOST_WHOLE, reason: str = "") -> None:
+    """Raises ValueError unless a setting is a whole number from `least` to `most`.
+
+    Args:
+      name: of the setting.
+      value: its value.
+      least: the smallest good one.
+      most: the largest.
+      reason: why there is none beyond, as a subordinate clause.
+    """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name}={value!r}: expected a whole number of at least {least}")
+        raise ValueError(f"{name}={shown(value)}: expected a whole number of at least {least}")
+    if value > most:
+        because = f", {reason}" if reason else ""
+        raise ValueError(f"{name}={shown(value)}: expected at most {most:,}{because}")
 
 
-def positive(name: str, value: Any) -> None:
-    """Raises ValueError unless a setting is a number above zero."""
-    if not _is_number(value) or not value > 0:
-        raise ValueError(f"{name}={value!r}: expected a number above 0")
+def seed(name: str, value: Any) -> None:
+    """Raises ValueError unless a setting is a seed."""
+    whole(name, value, least=0, most=MOST_SEED, reason="since larger seeds wrap to smaller ones")
 
 
-def not_negative(name: str, value: Any) -> None:
-    """Raises ValueError unless a setting is a number of at least zero."""
-    if not _is_number(value) or not value >= 0:
-        raise ValueError(f"{name}={value!r}: expected a number of at least 0")
+def positive(name: str, value: Any, most: float = MOST) -> None:
+    """Raises ValueError unless a setting is a number above zero, not beyond `most`."""
+    _number(name, value, 0 < _real(value), "above 0", most)
+    if value < LEAST:
+        raise ValueError(
+            f"{name}={shown(value)}: expected a number of at least {LEAST:g}, since float32 "
+            "overflows when something is divided by a smaller one"
+        )
+
+
+def not_negative(name: str, value: Any, most: float = MOST) -> None:
+    """Raises ValueError unless a setting is a number of at least zero, not beyond `most`."""
+    _number(name, value, 0 <= _real(value), "of at least 0", most)
 
 
 def fraction(name: str, value: Any) -> None:
     """Raises ValueError unless a setting is a number from 0 to below 1."""
-    if not _is_number(value) or not 0 <= value < 1:
-        raise ValueError(f"{name}={value!r}: expected a number from 0 to below 1")
+    _number(name, value, 0 <= _real(value) < 1, "from 0 to below 1", MOST)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+def _real(value: Any) -> Any:
+    """The number that a setting is; NaN, which no comparison holds for, where it is none."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return value if is_number else float("nan")
+
+
+def _number(name: str, value: Any, good: bool, expected: str, most: float) -> None:
+    if not good:
+        raise ValueError(f"{name}={shown(value)}: expected a number {expected}")
+    if not value <= most:
+        reason = ", since powers of larger ones overflow float32" if most == MOST else ""
+        raise ValueError(
+            f"{name}={shown(value)}: expected a finite number of at most {most:g}{reason}"
+        )

@@ -2,6 +2,8 @@
 
 import re
 
+from dnas.checks import shown
+
 _EDGE = re.compile(r"(0|[1-9]\d{0,5})->(0|[1-9]\d{0,5})", re.ASCII)
 
 
@@ -18,7 +20,7 @@ def ends(row: str) -> tuple[int, int]:
     """
     match = _EDGE.fullmatch(row)
     if match is None:
-        raise ValueError(f"expected the name of an edge, such as '0->2', got {row!r}")
+        raise ValueError(f"expected the name of an edge, such as '0->2', got {shown(row)}")
     source, target = map(int, match.groups())
     if source >= target:
         raise ValueError(f"edge {row!r} does not lead to a later node")

@@ -5,10 +5,14 @@ DARTS and NAS-Bench-201 publish architectures belong to their spaces: see
 `SearchSpace.parse` and `SearchSpace.format`.
 """
 
+import collections
 import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
+
+from dnas import checks
 
 SCHEMA = 1
 
@@ -31,7 +35,18 @@ class Genotype:
 
     @classmethod
     def create(cls, space: str, choices: Mapping[str, Mapping[str, str]]) -> "Genotype":
-        """Makes a genotype from ``{part: {row: option}}``."""
+        """Makes a genotype from ``{part: {row: option}}``.
+
+        Raises:
+          ValueError: the space is no name, or the choices are not of that form.
+        """
+        if not isinstance(space, str):
+            raise ValueError(f"a genotype's 'space' must be a name, got {checks.shown(space)}")
+        if not _is_nested(choices):
+            raise ValueError(
+                "a genotype's 'choices' must be {part: {row: option}} of names, "
+                f"got {checks.shown(choices)}"
+            )
         return cls(space, tuple((part, tuple(rows.items())) for part, rows in choices.items()))
 
     def _chosen(self) -> tuple:
@@ -46,7 +61,10 @@ class Genotype:
     def __getitem__(self, part: str) -> dict[str, str]:
         parts = dict(self.choices)
         if part not in parts:
-            raise KeyError(f"no part {part!r} in this genotype; it has {sorted(parts)}")
+            raise KeyError(
+                f"no part {checks.shown(part)} in this genotype; it has "
+                f"{checks.shown(sorted(parts))}"
+            )
         return dict(parts[part])
 
     def parts(self) -> tuple[str, ...]:
@@ -64,32 +82,51 @@ class Genotype:
         """Reads what `to_json` wrote.
 
         Raises:
-          ValueError: the text is no JSON, or not of this schema.
+          ValueError: the text is no JSON, names a key twice, or is not of this schema.
         """
         try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"a genotype must be JSON, got {text[:60]!r}: {error}") from error
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            found = data.get("schema") if isinstance(data, dict) else type(data).__name__
-            raise ValueError(f"expected a genotype of schema {SCHEMA}, got {found!r}: is it one?")
-        space, choices = data.get("space"), data.get("choices")
-        if not isinstance(space, str):
-            raise ValueError(f"a genotype's 'space' must be a name, got {space!r}")
-        if not isinstance(choices, dict) or not all(
-            isinstance(rows, dict) and all(isinstance(option, str) for option in rows.values())
-            for rows in choices.values()
-        ):
+            data = json.loads(text, object_pairs_hook=_distinct)
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(
-                f"a genotype's 'choices' must be {{part: {{row: option}}}}, got {choices!r}"
-            )
-        return cls.create(space, choices)
+                f"a genotype must be JSON, got {checks.shown(text)}: {error}"
+            ) from error
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if type(schema) is not int or schema != SCHEMA:
+            found = checks.shown(schema if isinstance(data, dict) else type(data).__name__)
+            raise ValueError(f"expected a genotype of schema {SCHEMA}, got {found}: is it one?")
+        return cls.create(data.get("space"), data.get("choices"))
 
     def save(self, path: str | pathlib.Path) -> None:
         """Writes the genotype as JSON."""
-        pathlib.Path(path).write_text(self.to_json())
+        pathlib.Path(path).write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> "Genotype":
-        """Reads a genotype that `save` wrote."""
-        return cls.from_json(pathlib.Path(path).read_text())
+        """Reads a genotype that `save` wrote.
+
+        Raises:
+          ValueError: the file holds none; the message names it.
+        """
+        try:
+            return cls.from_json(pathlib.Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError where a key occurs twice, of which JSON takes the last."""
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        [(twice, _)] = collections.Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {checks.shown(twice)} occurs twice in an object")
+    return data
+
+
+def _is_nested(choices: Any) -> bool:
+    """Whether these are ``{part: {row: option}}``, names all of them."""
+    return isinstance(choices, Mapping) and all(
+        isinstance(part, str)
+        and isinstance(rows, Mapping)
+        and all(isinstance(name, str) for pair in rows.items() for name in pair)
+        for part, rows in choices.items()
+    )

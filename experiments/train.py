@@ -81,6 +81,7 @@ def read_genotype(space: Any, given: str | None) -> Any:
     Raises:
       ValueError: it is neither, or belongs to another space.
     """
+    from dnas.checks import shown
     from dnas.genotype import Genotype
 
     if not given:
@@ -92,7 +93,7 @@ def read_genotype(space: Any, given: str | None) -> Any:
         with open(given, encoding="utf-8") as file:
             text = file.read().strip()
     elif "|" not in given and "(" not in given:
-        raise ValueError(f"--genotype={given}: there is no such file")
+        raise ValueError(f"--genotype={shown(given)}: there is no such file")
     try:
         genotype = Genotype.from_json(text) if text.startswith("{") else space.parse(text)
         space.validate(genotype)

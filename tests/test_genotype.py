@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dnas import Genotype
+from dnas import Genotype, edges, spaces
 
 
 def make():
@@ -36,6 +36,14 @@ def test_travels_as_json(tmp_path):
     [
         ("Genotype(normal=[])", "must be JSON"),
         ("[]", "expected a genotype of schema 1, got 'list'"),
+        ("[" * 100_000, "must be JSON, .* recursion"),
+        ('{"schema": ' + "1" * 5000 + "}", "must be JSON"),
+        ('{"schema": true}', "expected a genotype of schema 1, got True"),
+        ('{"schema": 1, "schema": 1, "space": "x", "choices": {}}', "'schema' occurs twice"),
+        (
+            '{"schema": 1, "space": "x", "choices": {"a": {"b": "c", "b": "d"}}}',
+            "the key 'b' occurs twice",
+        ),
         ('{"schema": 2}', "expected a genotype of schema 1, got 2"),
         ('{"schema": 1, "space": 3, "choices": {}}', "'space' must be a name, got 3"),
         ('{"schema": 1, "space": "x", "choices": {"a": {"b": 1}}}', "'choices' must be"),
@@ -44,6 +52,27 @@ def test_travels_as_json(tmp_path):
 def test_other_text_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         Genotype.from_json(text)
+
+
+def test_what_a_message_quotes_is_cut_to_a_line(tmp_path):
+    huge = "x" * 1_000_000
+    path = tmp_path / "genotype.json"
+    Genotype.create(huge, {huge: {huge: huge}}).save(path)
+    for refuse in (
+        lambda: spaces.DARTS().validate(Genotype.load(path)),
+        lambda: Genotype.create("darts", {huge: huge}),
+        lambda: spaces.DARTS().parse(huge),
+        lambda: spaces.DARTS().parse(f"Genotype({huge}=1)"),
+        lambda: spaces.NASBench201().parse(f"|{huge}~1|"),
+        lambda: spaces.NASBench201(operations=(huge,)),
+        lambda: edges.ends(huge),
+    ):
+        with pytest.raises(ValueError) as caught:
+            refuse()
+        assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"genotype\.json: a genotype must be JSON"):
+        Genotype.load(path)
 
 
 def test_missing_part_is_named():

@@ -11,7 +11,7 @@ import optax
 
 from dnas import bilevel
 from dnas import data as datasets
-from dnas.jobs import initialize, loop
+from dnas.jobs import initialize, loop, trajectory
 from dnas.jobs.trajectory import Recorder, tables
 from dnas.jobs.watch import Watch
 from dnas.jobs.workdir import Workdir
@@ -139,7 +139,7 @@ def run(setting: Setting, preset: Any, space: SearchSpace, epochs: int, files: W
             history.append({**line, "epoch": line["epoch"] + offset, "step": step})
         offset += span.last - span.first
     files.write_lines("metrics.jsonl", history)
-    files.write_arrays("alphas.npz", done.trajectory)
+    trajectory.write(files, done.trajectory, done.space)
     return dataclasses.replace(done, history=history)
 
 

@@ -19,7 +19,7 @@ class Recorder:
         self, space: SearchSpace, files: Workdir, mix: Callable[[Any], Mix], alphas: Mapping
     ):
         self._space, self._files, self._mix = space, files, mix
-        stored = files.read_arrays("alphas.npz")
+        stored = read(files)
         self.trajectory = stored or {n: a[None] for n, a in self._entry(alphas).items()}
 
     def record(self, epoch: int, state: Any, means: dict[str, float]) -> dict[str, float]:
@@ -35,7 +35,7 @@ class Recorder:
             name: np.concatenate([_padded(self.trajectory[name][:epoch], epoch), array[None]])
             for name, array in entry.items()
         }
-        self._files.write_arrays("alphas.npz", self.trajectory)
+        write(self._files, self.trajectory, self._space)
         mix = last(self.trajectory, "mix")
         self._files.write_text("genotype.json", self._space.discretize(mix).to_json())
         report = discretize.report(mix, self._space.decisions)
@@ -45,6 +45,25 @@ class Recorder:
         parts = {"alphas": alphas, "mix": self._mix(alphas)}
         # Copies: the state behind them is donated to the next step.
         return {f"{p}/{name}": np.array(x) for p, tree in parts.items() for name, x in tree.items()}
+
+
+def write(files: Workdir, trajectory: Mapping[str, np.ndarray], space: SearchSpace) -> None:
+    """Writes alphas.npz: the trajectory, and what its axes are called.
+
+    ``'rows/<table>'`` and ``'options/<table>'`` hold the names, as arrays of text.
+    """
+    names = {}
+    for table, (rows, options) in space.decisions.items():
+        names |= {f"rows/{table}": np.array(rows), f"options/{table}": np.array(options)}
+    files.write_arrays("alphas.npz", {**trajectory, **names})
+
+
+def read(files: Workdir) -> dict[str, np.ndarray] | None:
+    """The trajectory that `write` wrote; None where there is no such file."""
+    stored = files.read_arrays("alphas.npz")
+    if stored is None:
+        return None
+    return {name: x for name, x in stored.items() if name.startswith(("alphas/", "mix/"))}
 
 
 def _padded(array: np.ndarray, length: int) -> np.ndarray:

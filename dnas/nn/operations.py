@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
+from dnas.checks import shown
 from dnas.nn import pool
 from dnas.nn.layers import FactorizedReduction, NormMaker, ReluConvNorm, SeparableConv
 
@@ -43,7 +44,7 @@ def require(names: tuple[str, ...]) -> None:
     """Raises ValueError unless every name is known."""
     unknown = [name for name in names if name not in _OPERATIONS]
     if unknown:
-        raise ValueError(f"unknown operations {unknown}; known are {sorted(_OPERATIONS)}")
+        raise ValueError(f"unknown operations {shown(unknown)}; known are {sorted(_OPERATIONS)}")
 
 
 def make(

@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from dnas import discretize, edges
+from dnas.checks import shown
 from dnas.genotype import Genotype
 from dnas.nn.initial import initialise
 from dnas.nn.weights import Table
@@ -69,7 +70,7 @@ class DARTS:
                 "expected an even number"
             )
         if self.stem not in ("cifar", "imagenet"):
-            raise ValueError(f"stem={self.stem!r}: expected 'cifar' or 'imagenet'")
+            raise ValueError(f"stem={shown(self.stem)}: expected 'cifar' or 'imagenet'")
         for part in PARTS:
             check_part(self.part(part))
         check_mixing(self.mixing, self.channels, even=True)
@@ -87,7 +88,7 @@ class DARTS:
         """
         if name not in robust_darts.SPACES:
             known = ", ".join(sorted(robust_darts.SPACES))
-            raise ValueError(f"subset={name!r}: expected one of {known}")
+            raise ValueError(f"subset={shown(name)}: expected one of {known}")
         subset = robust_darts.SPACES[name]
         distinct = {edge for part in PARTS for edge in subset[part]}
         if len(distinct) == 1:  # the same on every edge, however many there are
@@ -176,11 +177,13 @@ class DARTS:
             options = dict(zip(self.rows, self.candidates(part), strict=True))
             for row, option in genotype[part].items():
                 if row not in options:
-                    raise ValueError(f"{part} has an edge {row!r}; expected some of {self.rows}")
+                    raise ValueError(
+                        f"{part} has an edge {shown(row)}; expected some of {self.rows}"
+                    )
                 allowed = tuple(o for o in options[row] if o != "none")
                 if option not in allowed:
                     raise ValueError(
-                        f"edge {row!r} of {part} has the operation {option!r}; "
+                        f"edge {row!r} of {part} has the operation {shown(option)}; "
                         f"expected one of {allowed}"
                     )
             targets = [edges.ends(row)[1] for row in genotype[part]]

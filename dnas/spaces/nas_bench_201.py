@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 
 from dnas import discretize
+from dnas.checks import shown
 from dnas.genotype import Genotype
 from dnas.nn import cell as cells
 from dnas.nn import pool
@@ -120,11 +121,12 @@ class NASBench201:
         check_choices(genotype, self.name, ("cell",))
         rows, chosen = self.part.rows, genotype["cell"]
         if set(chosen) != set(rows):
-            raise ValueError(f"expected the edges {rows}, got {tuple(chosen)}")
+            raise ValueError(f"expected the edges {rows}, got {shown(tuple(chosen))}")
         for row, candidates in zip(rows, self.part.candidates, strict=True):
             if chosen[row] not in candidates:
                 raise ValueError(
-                    f"edge {row!r} has the operation {chosen[row]!r}; expected one of {candidates}"
+                    f"edge {row!r} has the operation {shown(chosen[row])}; "
+                    f"expected one of {candidates}"
                 )
 
     def parse(self, text: str) -> Genotype:

@@ -7,11 +7,13 @@ import ast
 import re
 
 from dnas import edges
+from dnas.checks import shown
 from dnas.genotype import Genotype
 
 _OPERATION = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _INPUTS = 2  # input nodes of a DARTS cell
 _KEPT = 2  # edges into each intermediate node of a DARTS cell
+_LONGEST = 100_000  # characters of a genotype's text: hundreds of nodes
 _DARTS_KEYS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 
@@ -29,11 +31,12 @@ def parse_nas_bench_201(text: str, space: str = "nas_bench_201") -> Genotype:
     Raises:
       ValueError: the text is malformed; the message says where.
     """
+    _check_text(text)
     cell = {}
     for target, node in enumerate(text.strip().split("+"), start=1):
-        where = f"node {target} of {_shown(text)}"
+        where = f"node {target} of {shown(text)}"
         if len(node) < 2 or node[0] != "|" or node[-1] != "|":
-            raise ValueError(f"{where} must read '|op~source|...|', got {_shown(node)}")
+            raise ValueError(f"{where} must read '|op~source|...|', got {shown(node)}")
         items = node[1:-1].split("|")
         if len(items) != target:
             raise ValueError(f"{where} must have {target} incoming edges, got {len(items)}")
@@ -41,7 +44,7 @@ def parse_nas_bench_201(text: str, space: str = "nas_bench_201") -> Genotype:
             operation, separator, found = item.partition("~")
             if not separator or found != str(source):
                 raise ValueError(
-                    f"{where}: expected 'op~{source}' as edge {source}, got {_shown(item)}"
+                    f"{where}: expected 'op~{source}' as edge {source}, got {shown(item)}"
                 )
             _check_operation(operation, where)
             cell[edges.name(source, target)] = operation
@@ -61,7 +64,9 @@ def format_nas_bench_201(genotype: Genotype) -> str:
     wanted = [[edges.name(s, t) for s in range(t)] for t in range(1, nodes + 1)]
     missing = {row for rows in wanted for row in rows} - set(cell)
     if missing or not cell:
-        raise ValueError(f"the cell lacks the edges {sorted(missing) or '0->1'}: {cell}")
+        raise ValueError(
+            f"the cell lacks the edges {shown(sorted(missing) or '0->1')}: {shown(cell)}"
+        )
     return "+".join(
         "|" + "|".join(f"{cell[row]}~{source}" for source, row in enumerate(rows)) + "|"
         for rows in wanted
@@ -113,33 +118,42 @@ def format_darts(genotype: Genotype) -> str:
         if not pairs or [target for (_, target), _ in rows] != expected:
             raise ValueError(
                 f"part {part!r} must have {_KEPT} edges into each of the nodes from {_INPUTS} on,"
-                f" got {', '.join(cell) or 'none'}"
+                f" got {shown(list(cell))}"
             )
         fields += [f"{part}={pairs}", f"{part}_concat=range({_INPUTS}, {_INPUTS + nodes})"]
     return f"Genotype({', '.join(fields)})"
 
 
-def _shown(text: str) -> str:
-    """The text as a message quotes it: not longer than a line."""
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+def _check_text(text: str) -> None:
+    if not isinstance(text, str):
+        raise ValueError(f"the text of a genotype must be a string, got {shown(text)}")
+    if len(text) > _LONGEST:
+        raise ValueError(
+            f"a genotype of {len(text):,} characters, beginning {shown(text[:40])}: expected at "
+            f"most {_LONGEST:,}"
+        )
 
 
 def _check_operation(operation: str, where: str) -> None:
     if not _OPERATION.fullmatch(operation):
-        raise ValueError(f"{where}: {_shown(operation)} is no name of an operation")
+        raise ValueError(f"{where}: {shown(operation)} is no name of an operation")
 
 
 def _check_parts(genotype: Genotype, parts: tuple[str, ...]) -> None:
     if sorted(genotype.parts()) != sorted(parts):
-        raise ValueError(f"expected a genotype with the parts {parts}, got {genotype.parts()}")
+        raise ValueError(
+            f"expected a genotype with the parts {parts}, got {shown(genotype.parts())}"
+        )
 
 
 def _keywords(text: str) -> dict[str, ast.expr]:
     """The fields of ``Genotype(field=..., ...)``, not yet read."""
+    _check_text(text)
     try:
         statements = ast.parse(text.strip()).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"not the text of a genotype: {_shown(text)}: {error}") from error
+        reason = str(error) or "nested too deeply"
+        raise ValueError(f"not the text of a genotype: {shown(text)}: {reason}") from error
     call = statements[0] if len(statements) == 1 else None
     call = call.value if isinstance(call, (ast.Expr, ast.Assign)) else None
     if not (
@@ -148,10 +162,10 @@ def _keywords(text: str) -> dict[str, ast.expr]:
         and call.func.id == "Genotype"
         and not call.args
     ):
-        raise ValueError(f"expected 'Genotype(normal=..., ...)', got {_shown(text)}")
+        raise ValueError(f"expected 'Genotype(normal=..., ...)', got {shown(text)}")
     names = [keyword.arg for keyword in call.keywords]
     if sorted(map(str, names)) != sorted(_DARTS_KEYS):
-        raise ValueError(f"a genotype must have the fields {_DARTS_KEYS}, got {names}")
+        raise ValueError(f"a genotype must have the fields {_DARTS_KEYS}, got {shown(names)}")
     return {str(keyword.arg): keyword.value for keyword in call.keywords}
 
 
@@ -164,7 +178,7 @@ def _literal(field: str, node: ast.expr) -> object:
 
 def _source(node: ast.expr) -> str:
     try:
-        return _shown(ast.unparse(node))
+        return shown(ast.unparse(node))
     except RecursionError:
         return "something deeply nested"
 
@@ -180,7 +194,7 @@ def _parse_cell(part: str, node: ast.expr) -> dict[str, str]:
     for position, pair in enumerate(pairs):
         where, target = f"pair {position} of {part}", _INPUTS + position // _KEPT
         if not (isinstance(pair, (list, tuple)) and list(map(type, pair)) == [str, int]):
-            raise ValueError(f"{where} must be (operation, source), got {_shown(str(pair))}")
+            raise ValueError(f"{where} must be (operation, source), got {shown(pair)}")
         operation, source = pair
         _check_operation(operation, where)
         if not 0 <= source < target:

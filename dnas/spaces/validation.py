@@ -3,6 +3,7 @@
 from typing import Any
 
 from dnas import checks
+from dnas.checks import shown
 from dnas.genotype import Genotype
 from dnas.nn import operations
 from dnas.space import Mixing
@@ -44,11 +45,11 @@ def check_mixing(mixing: Mixing, channels: int, even: bool = False) -> None:
       even: whether the operations need an even number of channels.
     """
     if not isinstance(mixing, Mixing):
-        raise ValueError(f"mixing={mixing!r}: expected a dnas.space.Mixing")
+        raise ValueError(f"mixing={shown(mixing)}: expected a dnas.space.Mixing")
     checks.whole("mixing.partial", mixing.partial)
     for field, value in mixing._asdict().items():
         if field != "partial" and not isinstance(value, bool):
-            raise ValueError(f"mixing.{field}={value!r}: expected True or False")
+            raise ValueError(f"mixing.{field}={shown(value)}: expected True or False")
     multiple = mixing.partial * (2 if even else 1)
     if channels % multiple:
         raise ValueError(
@@ -72,7 +73,7 @@ def check_choices(genotype: Genotype, space: str, parts: tuple[str, ...]) -> Non
     """Raises ValueError unless a genotype names this space and has exactly these parts."""
     if genotype.space != space:
         raise ValueError(
-            f"this genotype belongs to the space {genotype.space!r}, expected {space!r}"
+            f"this genotype belongs to the space {shown(genotype.space)}, expected {space!r}"
         )
     if sorted(genotype.parts()) != sorted(parts):
-        raise ValueError(f"expected the parts {parts}, got {genotype.parts()}")
+        raise ValueError(f"expected the parts {parts}, got {shown(genotype.parts())}")

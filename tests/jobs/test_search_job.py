@@ -122,6 +122,8 @@ def test_result_and_files_agree(whole):
     with np.load(folder / "alphas.npz") as stored:
         assert stored["alphas/cell"].tobytes() == whole.trajectory["alphas/cell"].tobytes()
         assert stored["mix/cell"].shape == (4, 2, 3)
+        names = stored["rows/cell"].tolist(), stored["options/cell"].tolist()
+        assert tuple(map(tuple, names)) == ToySpace().decisions["cell"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines == whole.history
     report = json.loads((folder / "report.json").read_text())
