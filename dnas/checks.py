@@ -74,7 +74,7 @@ def seed(name: str, value: Any) -> None:
 
 def positive(name: str, value: Any, most: float = MOST) -> None:
     """Raises ValueError unless a setting is a number above zero, not beyond `most`."""
-    _number(name, value, 0 < _real(value), "above 0", most)
+    _number(name, value, _real(value) > 0, "above 0", most)
     if value < LEAST:
         raise ValueError(
             f"{name}={shown(value)}: expected a number of at least {LEAST:g}, since float32 "
@@ -84,7 +84,7 @@ def positive(name: str, value: Any, most: float = MOST) -> None:
 
 def not_negative(name: str, value: Any, most: float = MOST) -> None:
     """Raises ValueError unless a setting is a number of at least zero, not beyond `most`."""
-    _number(name, value, 0 <= _real(value), "of at least 0", most)
+    _number(name, value, _real(value) >= 0, "of at least 0", most)
 
 
 def fraction(name: str, value: Any) -> None:
