@@ -17,7 +17,8 @@ column                               content
 ``lat_{device}`` (optional)          latency on a device, in milliseconds
 ===================================  ========================================================
 
-Other columns are ignored, lines may come in any order. To export the table from the API of
+Numbers are written with digits 0 to 9, a point and an exponent, as in ``91.5`` or ``2e-1``. Other
+columns are ignored, lines may come in any order. To export the table from the API of
 NATS-Bench (``api = nats_bench.create(..., 'tss')``), write a line for each
 ``i, arch_str in enumerate(api)``:
 
@@ -33,15 +34,16 @@ An architecture's number here is not its index there: it is
 """
 
 import csv
-import math
 import pathlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnas.checks import shown
 from dnas.genotype import Genotype
 from dnas.spaces.published import parse_nas_bench_201
 
@@ -54,6 +56,8 @@ _ACCURACY = re.compile(r"(c10|c100|in16)_(test|valid)_(12|200)ep")
 _PARAMETERS = ("params_m_c10_analytic", "params_m_c10")
 _FLOPS = ("flops_m_c10", "flops_m_c10_fit")
 _LATENCY = "lat_"
+_NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_LARGEST = 1e9  # of a cost, in millions or milliseconds
 
 
 @jax.tree_util.register_pytree_node_class
@@ -80,7 +84,7 @@ class NASBench201:
         Raises:
           FileNotFoundError: there is no such file.
           ValueError: a column is missing, an architecture is malformed, missing or occurs
-            twice, or a value is no number; the message names the line.
+            twice, or a value is no number or out of its range; the message names line and column.
         """
         columns = _read(pathlib.Path(path))
         self._columns = {name: jnp.asarray(values) for name, values in columns.items()}
@@ -89,6 +93,10 @@ class NASBench201:
             for name, values in columns.items()
             if _ACCURACY.fullmatch(name)
         }
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.datasets)
+        return f"NASBench201({SIZE:,} architectures; {names}; {len(self.devices)} devices)"
 
     def tree_flatten(self):
         """The table's arrays, for JAX."""
@@ -144,11 +152,13 @@ class NASBench201:
         if cell is None or set(cell) != set(EDGES):
             raise ValueError(
                 f"expected a genotype with one part 'cell' that has the edges {EDGES},"
-                f" got {dict(genotype.choices)}"
+                f" got {shown(dict(genotype.choices))}"
             )
         for edge, option in cell.items():
             if option not in OPTIONS:
-                raise ValueError(f"edge {edge!r} has operation {option!r}, expected of {OPTIONS}")
+                raise ValueError(
+                    f"edge {edge!r} has operation {shown(option)}, expected of {OPTIONS}"
+                )
         return sum(OPTIONS.index(cell[e]) * len(OPTIONS) ** i for i, e in enumerate(EDGES))
 
     @staticmethod
@@ -160,7 +170,9 @@ class NASBench201:
         """
         number = int(number)
         if not 0 <= number < SIZE:
-            raise ValueError(f"an architecture's number must be in 0 ... {SIZE - 1}, got {number}")
+            raise ValueError(
+                f"an architecture's number must be in 0 ... {SIZE - 1}, got {shown(number)}"
+            )
         options = (OPTIONS[number // len(OPTIONS) ** i % len(OPTIONS)] for i in range(len(EDGES)))
         return Genotype.create("nas_bench_201", {"cell": dict(zip(EDGES, options, strict=True))})
 
@@ -206,7 +218,7 @@ class NASBench201:
     def latency(self, number: jax.Array, device: str) -> jax.Array:
         """Latency on one of the `devices` in milliseconds, float32 ``[...]``."""
         if device not in self.devices:
-            raise ValueError(f"no latency on device {device!r}; the table has {self.devices}")
+            raise ValueError(f"no latency on device {shown(device)}; the table has {self.devices}")
         return _take(self._columns[_LATENCY + device], number)
 
     def _accuracy_column(self, dataset: str, split: str, epochs: int) -> str:
@@ -220,7 +232,8 @@ class NASBench201:
                 )
             ]
             raise ValueError(
-                f"no accuracy of data set {dataset!r}, split {split!r} after {epochs!r} epochs;"
+                f"no accuracy of data set {shown(dataset)}, split {shown(split)} after "
+                f"{shown(epochs)} epochs;"
                 f" the table has {', '.join(known)}"
             )
         return column
@@ -255,39 +268,73 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
             f"no NAS-Bench-201 table at {str(path)!r}: give the path of its CSV file"
             " (dnas.benchmarks.nas_bench_201 documents the format and how to export it)"
         )
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file)
-        header = [name.strip() for name in next(lines, [])]
-        known = _known_columns(header, path)
-        columns = {name: np.full(SIZE, np.nan, np.float32) for name in known}
-        seen: dict[int, int] = {}
-        for line, cells in _numbered(lines, len(header), path):
-            where = f"{path}, line {line}"
-            number = _number(cells[header.index("arch_str")], where)
-            if number in seen:
-                raise ValueError(f"{where}: the architecture of line {seen[number]} occurs again")
-            seen[number] = line
-            for name, position in known.items():
-                columns[name][number] = _value(cells[position], name, where)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            columns, seen = _read_lines(csv.reader(file, strict=True), path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
     if len(seen) != SIZE:
         missing = next(number for number in range(SIZE) if number not in seen)
         raise ValueError(
             f"{path} has {len(seen)} architectures, expected all {SIZE}; missing is for instance"
             f" {NASBench201.genotype(missing)['cell']}"
         )
+    _check_per_cent(columns, path)
     return columns
+
+
+def _read_lines(reader: Any, path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[int, int]]:
+    """The columns, and the line of each architecture."""
+    lines = _rows(reader, path)
+    header = [name.strip() for name in next(lines, [])]
+    known = _known_columns(header, path)
+    columns = {name: np.full(SIZE, np.nan, np.float32) for name in known}
+    seen: dict[int, int] = {}
+    for cells in lines:
+        if not cells:
+            continue
+        where = f"{path}, line {reader.line_num}"
+        if len(cells) != len(header):
+            raise ValueError(f"{where} has {len(cells)} cells, expected {len(header)}")
+        number = _number(cells[header.index("arch_str")], where)
+        if number in seen:
+            raise ValueError(f"{where}: the architecture of line {seen[number]} occurs again")
+        seen[number] = reader.line_num
+        for name, position in known.items():
+            columns[name][number] = _value(cells[position], name, where)
+    return columns, seen
+
+
+def _rows(reader: Any, path: pathlib.Path) -> Iterator[list[str]]:
+    """The rows of the file; ValueError names the line of one that is no CSV."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {reader.line_num}: {error}: is a quote left open before it?"
+        ) from error
+
+
+def _check_per_cent(columns: dict[str, np.ndarray], path: pathlib.Path) -> None:
+    """Refuses accuracies from 0 to 1: of all architectures, some are better than 1 %."""
+    for name, values in columns.items():
+        if _ACCURACY.fullmatch(name) and values.max() <= 1:
+            raise ValueError(
+                f"{path}: column {name!r} goes from {values.min():g} to {values.max():g}, which "
+                "looks like fractions; accuracies are in per cent: multiply the column by 100"
+            )
 
 
 def _known_columns(header: list[str], path: pathlib.Path) -> dict[str, int]:
     """The positions of the numeric columns that are known."""
     twice = {name for name in header if header.count(name) > 1}
     if twice:
-        raise ValueError(f"{path} has columns of the same name: {sorted(twice)}")
+        raise ValueError(f"{path} has columns of the same name: {shown(sorted(twice))}")
     if "arch_str" not in header:
-        raise ValueError(f"{path} has no column 'arch_str'; it has {header}")
+        raise ValueError(f"{path} has no column 'arch_str'; it has {shown(header)}")
     if not any(map(_ACCURACY.fullmatch, header)):
         raise ValueError(
-            f"{path} has no column of accuracies, such as 'c10_test_200ep'; it has {header}"
+            f"{path} has no column of accuracies, such as 'c10_test_200ep'; it has {shown(header)}"
         )
     return {
         name: position
@@ -296,30 +343,18 @@ def _known_columns(header: list[str], path: pathlib.Path) -> dict[str, int]:
     }
 
 
-def _numbered(
-    lines: Iterator[list[str]], width: int, path: pathlib.Path
-) -> Iterator[tuple[int, list[str]]]:
-    """The lines that are not empty, with their numbers in the file."""
-    for line, cells in enumerate(lines, start=2):
-        if not cells:
-            continue
-        if len(cells) != width:
-            raise ValueError(f"{path}, line {line} has {len(cells)} cells, expected {width}")
-        yield line, cells
-
-
 def _number(text: str, where: str) -> int:
     try:
         return NASBench201.number(parse_nas_bench_201(text))
     except ValueError as error:
-        raise ValueError(f"{where}: malformed architecture {text!r}: {error}") from error
+        raise ValueError(f"{where}: malformed architecture {shown(text)}: {error}") from error
 
 
 def _value(text: str, column: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{where}: column {column!r} must be a finite number, got {text!r}")
+    """The number in a cell: an accuracy from 0 to 100, or a cost from 0 on."""
+    accuracy = _ACCURACY.fullmatch(column)
+    value = float(text) if _NUMERAL.fullmatch(text.strip()) else -1.0
+    if not 0 <= value <= (100 if accuracy else _LARGEST):
+        expected = "an accuracy in per cent, 0 to 100" if accuracy else "a finite number from 0 on"
+        raise ValueError(f"{where}: column {column!r} must be {expected}, got {shown(text)}")
     return value

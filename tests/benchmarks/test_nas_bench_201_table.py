@@ -28,7 +28,7 @@ def lines():
         a, b, c, d, e, f = (OPTIONS[k] for k in choices)
         text = f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|"
         worth = choices[0] + choices[5] / 8
-        made.append(["x", text, worth, -worth, sum(choices), choices[2]])
+        made.append(["x", text, worth, 5 - worth, sum(choices), choices[2]])
     order = np.random.default_rng(0).permutation(SIZE) + 1
     return [made[0]] + [made[i] for i in order]
 
@@ -72,7 +72,7 @@ def test_encode_and_decode_are_inverse_and_traced(table):
 def test_lookups_follow_the_architecture_not_the_line(table):
     number = table.number(parse_nas_bench_201(BEST))
     assert float(table.accuracy(number)) == 3 + 2 / 8
-    assert float(table.accuracy(number, split="valid", epochs=12)) == -3 - 2 / 8
+    assert float(table.accuracy(number, split="valid", epochs=12)) == 2 - 2 / 8
     assert float(table.latency(number, "phone")) == 15
     assert float(table.parameters(number)) == 3
     assert table.datasets == ("cifar10",) and table.devices == ("phone",)
@@ -141,9 +141,35 @@ def test_broken_files_are_refused_by_name(made, tmp_path):
     refused([header, first, second, first], "line 4: the architecture of line 2 occurs again")
     refused([header, ["x", "|none~1|", 1, 1, 1, 1]], "line 2: malformed architecture .*none~1")
     refused([header, ["x", BEST.replace("1x1", "7x7"), 1, 1, 1, 1]], "'nor_conv_7x7'")
-    refused([header, first[:2] + ["", 1, 1, 1]], "'c10_test_200ep' must be a finite number, got ''")
-    refused([header, first[:2] + ["nan", 1, 1, 1]], "finite number, got 'nan'")
+    for text in ("", "nan", "inf", "-5", "101", "1e10", "1_0", "٩٤", "0x10", "9" * 5000):
+        message = (
+            f"line 2: column 'c10_test_200ep' must be an accuracy in per cent, .* got '{text[:9]}"
+        )
+        refused([header, first[:2] + [text, 1, 1, 1]], message)
+        if text not in ("101",):
+            costs = first[:4] + [text, 1]
+            refused([header, costs], "line 2: column 'lat_phone' must be a finite number from 0 on")
     refused([header, first, second], "has 2 architectures, expected all 15625")
+    refused(
+        [header, first, ["x" * 200_000, *second[1:]]], "line 3: field larger .* quote left open"
+    )
+    (tmp_path / "open.csv").write_text('arch_str,c10_test_200ep\n"|none~0|,1\n')
+    with pytest.raises(ValueError, match=r"open\.csv, line 2: .* is a quote left open"):
+        NASBench201(tmp_path / "open.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"binary\.csv is no text"):
+        NASBench201(tmp_path / "binary.csv")
+
+
+def test_fractions_are_told_from_per_cent(made, tmp_path):
+    position = made[0].index("c10_test_200ep")
+    rows = [[*row[:position], row[position] / 5, *row[position + 1 :]] for row in made[1:]]
+    with pytest.raises(ValueError, match=r"'c10_test_200ep' goes from 0 to 0\.9, .*fractions"):
+        NASBench201(write(tmp_path, [made[0], *rows]))
+
+
+def test_its_representation_is_a_line(table):
+    assert repr(table) == "NASBench201(15,625 architectures; cifar10; 1 devices)"
 
 
 def test_published_numbers(shared_data):
