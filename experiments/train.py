@@ -139,17 +139,18 @@ def run(settings: flags.Settings, job: Job) -> None:
 
     recipe, seeds = job.train.recipe, job.train.seeds
     config = train.describe(job.space, job.genotype, job.data, recipe, settings.parallel)
-    files = open_workdir(settings.workdir, {**config, "seeds": list(seeds)}, free=("seeds",))
-    row = compare.train_seeds(
-        *(job.space, job.genotype, job.data, recipe, seeds),
-        files=files,
-        name="train",
-        parallel=settings.parallel,
-        progress=settings.progress,
-    )
-    table = compare.format_rows([row], seeds, compare.budget(job.data, recipe))
-    files.write_json("result.json", row.as_dict() | {"seeds": list(seeds)})
-    files.write_text("result.txt", table + "\n")
+    config["seeds"] = list(seeds)
+    with open_workdir(settings.workdir, config, free=("seeds",)) as files:
+        row = compare.train_seeds(
+            *(job.space, job.genotype, job.data, recipe, seeds),
+            files=files,
+            name="train",
+            parallel=settings.parallel,
+            progress=settings.progress,
+        )
+        table = compare.format_rows([row], seeds, compare.budget(job.data, recipe))
+        files.write_json("result.json", row.as_dict() | {"seeds": list(seeds)})
+        files.write_text("result.txt", table + "\n")
     print(f"\n{job.space.format(job.genotype)}\n\n{table}")
     print(f"files: {files.path or 'none; give --workdir to keep the result'}", flush=True)
 

@@ -234,7 +234,8 @@ def compare(
 
     Raises:
       ValueError: an argument does not fit, by name; raised before anything is trained.
-      dnas.jobs.workdir.ContradictionError: the directory belongs to other settings.
+      dnas.jobs.workdir.WorkdirError: the directory belongs to other settings, another process
+        writes to it, or it cannot be written.
       dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
       dnas.jobs.loop.DivergedError: a loss or a weight became NaN or Inf.
     """
@@ -248,23 +249,23 @@ def compare(
     architectures = {FOUND: found} | {f"random-{i}": g for i, g in enumerate(drawn, 1)}
 
     config = describe(space, found, data, recipe, parallel, random, seeds, rng_seed)
-    files = open_workdir(workdir, config, FREE)
-    rows = []
-    for name, genotype in architectures.items():
-        rows.append(
-            train_seeds(
-                *(space, genotype, data, recipe, seeds),
-                files=files,
-                folder=f"{name}/",
-                name=name,
-                parallel=parallel,
-                progress=progress,
-                chunk=chunk,
+    with open_workdir(workdir, config, FREE) as files:
+        rows = []
+        for name, genotype in architectures.items():
+            rows.append(
+                train_seeds(
+                    *(space, genotype, data, recipe, seeds),
+                    files=files,
+                    folder=f"{name}/",
+                    name=name,
+                    parallel=parallel,
+                    progress=progress,
+                    chunk=chunk,
+                )
             )
-        )
-    result = Comparison(tuple(rows), seeds, budget(data, recipe))
-    files.write_text("comparison.json", result.to_json())
-    files.write_text("comparison.txt", result.format_table() + "\n")
+        result = Comparison(tuple(rows), seeds, budget(data, recipe))
+        files.write_text("comparison.json", result.to_json())
+        files.write_text("comparison.txt", result.format_table() + "\n")
     return result
 
 
@@ -319,13 +320,13 @@ def train_seeds(
     trainer, facts = None, []
     for seed in seeds:
         config = train.describe(space, genotype, data, recipe, parallel, seed)
-        run = files.subdirectory(f"{folder}seed-{seed}", config)
-        stored = run.read_json(train.RESULT)
-        if stored is None:
-            trainer = trainer or train.Trainer(space, genotype, data, recipe, parallel)
-            title = f"{name}, seed {seed}"
-            result = trainer.run(seed, run.path, progress=progress, chunk=chunk, title=title)
-            stored = {"test_accuracy": result.test_accuracy, "parameters": result.parameters}
+        with files.subdirectory(f"{folder}seed-{seed}", config) as run:
+            stored = run.read_json(train.RESULT)
+            if stored is None:
+                trainer = trainer or train.Trainer(space, genotype, data, recipe, parallel)
+                title = f"{name}, seed {seed}"
+                result = trainer.run(seed, run.path, progress=progress, chunk=chunk, title=title)
+                stored = {"test_accuracy": result.test_accuracy, "parameters": result.parameters}
         facts.append(stored)
     accuracies = tuple(fact["test_accuracy"] for fact in facts)
     return Row(name, genotype, accuracies, facts[0]["parameters"])

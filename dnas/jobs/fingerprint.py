@@ -35,18 +35,21 @@ def _of_split(split: datasets.Split) -> dict[str, Any]:
 def of_devices(kind: str) -> dict[str, Any]:
     """How steps are divided, ``'none'`` or ``'pmap'``, among how many devices, by which kernels.
 
-    With other kernels the same run would round differently, so that it is another run.
+    On another platform, or with other kernels, the same run would round differently, so that it is
+    another run.
     """
-    kernels = "native" if jax.default_backend() == "cpu" and native.ready() else "xla"
-    return {"kind": kind, "devices": parallels.make(kind).devices, "kernels": kernels}
+    platform = jax.default_backend()
+    kernels = "native" if platform == "cpu" and native.ready() else "xla"
+    devices = parallels.make(kind).devices
+    return {"kind": kind, "devices": devices, "platform": platform, "kernels": kernels}
 
 
 def plain(value: Any, depth: int = 6) -> Any:
     """Settings as what JSON can hold.
 
-    A function is described by its name, a digest of its code, its defaults and the values it
-    closes over; an array of numbers by its shape and a checksum; what is nested deeper than
-    `depth`, and any other object, by its type.
+    A function is described by its name, the numbers in its code and a digest of that, its defaults
+    and the values it closes over; an array of numbers by its shape and a checksum; what is nested
+    deeper than `depth`, and any other object, by its type.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -73,14 +76,29 @@ def plain(value: Any, depth: int = 6) -> Any:
             "keyword_defaults": value.__kwdefaults__,
             "closure": {name: cell.cell_contents for name, cell in cells},
         }
-        code = hashlib.sha256(_spell(value.__code__).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(_spell(value.__code__).encode()).hexdigest()[:16]
+        code = {"numbers": _numbers(value.__code__), "digest": digest}
         return {"function": value.__qualname__, "code": code, **_nonempty(parts, depth)}
     return type(value).__qualname__
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """The attributes of a space or a preset as what JSON can hold."""
+    return plain(value if dataclasses.is_dataclass(value) else vars(value))
 
 
 def _nonempty(parts: Mapping[str, Any], depth: int) -> dict[str, Any]:
     # Containers of a function's parts are not levels of the settings.
     return {name: plain(part, depth) for name, part in parts.items() if part}
+
+
+def _numbers(value: Any) -> list[float]:
+    """The numbers among the constants of code, and of the functions in it."""
+    if isinstance(value, types.CodeType):
+        value = value.co_consts
+    if isinstance(value, tuple):
+        return [number for part in value for number in _numbers(part)]
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
 def _spell(value: Any) -> str:

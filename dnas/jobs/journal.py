@@ -42,7 +42,7 @@ class Journal:
         self._files, self._interrupts = files, interrupts
         self._known = files.read_lines(_FILE)
         self._calls = 0
-        self._states = Checkpoints(files.path / "selection") if files.path else None
+        self._states = Checkpoints(files.folder("selection")) if files.path else None
         if self._states and not self._known:  # states of a journal that was removed
             shutil.rmtree(self._states.directory, ignore_errors=True)
         self._template: Any = None
@@ -87,6 +87,7 @@ class Journal:
             return _Saved(self._calls), tables
         state, tables = train(self.loaded(state))
         if self._states:
+            self._files.check()
             self._states.save(self._calls, state)
         lists = {name: np.asarray(x).tolist() for name, x in tables.items()}
         self._note({"kind": kind, "tables": lists})

@@ -156,6 +156,7 @@ def run(
         a directory.
       DivergedError: a loss or a weight is not finite; the message names step and checkpoint.
       CheckpointError: the checkpoint in the directory is damaged or of another model.
+      WorkdirError: a file of the directory cannot be written, or the directory was moved.
     """
     loop = _Loop(state, feed, files or Workdir(None), parallel)
     total = epochs * feed.steps_per_epoch
@@ -181,7 +182,7 @@ class _Loop:
         self.feed, self.files, self.parallel = feed, files, parallel
         self.per_epoch = feed.steps_per_epoch
         self.step, self.sums, self.compiled = 0, {}, False
-        self.checkpoints = Checkpoints(files.path / "checkpoints") if files.path else None
+        self.checkpoints = Checkpoints(files.folder("checkpoints")) if files.path else None
         # Some states hold infinities by design; only new ones are a sign of divergence.
         self.infinite = set(_not_finite(state))
         if self.checkpoints and (step := self.checkpoints.latest()) is not None:
@@ -273,6 +274,7 @@ class _Loop:
         """Saves a checkpoint of this step, unless the state went bad."""
         if self.checkpoints:
             self.check(state)
+            self.files.check()
             self.checkpoints.save(self.step, state, self.sums)
             self.saved_at = time.monotonic()
 
@@ -308,8 +310,7 @@ class _Loop:
         return Stopped(signal_name, self.step, path)
 
     def close(self) -> None:
-        """Closes the files."""
-        self.files.close()
+        """Closes the checkpoints."""
         if self.checkpoints:
             self.checkpoints.close()
 

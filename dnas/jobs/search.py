@@ -17,8 +17,8 @@ from dnas.jobs.result import SearchResult, conclude, look_up
 from dnas.jobs.workdir import open_workdir
 from dnas.space import SearchSpace, Task
 
-# Settings that do not influence the search: they may change between a run and its resumption.
-FREE = ("compare_random", "data.data_dir", "table", "train")
+# What the user wrote, noted beside what it stands for; only that is compared.
+FREE = ("given",)
 
 
 class Preset(Protocol):
@@ -76,15 +76,16 @@ def search(
       table: a tabular benchmark to look the result up in, `dnas.benchmarks.NASBench201`.
       progress: whether to show progress.
       chunk: steps a dispatch; see `dnas.jobs.loop.run`.
-      config: the settings to write as config.json and to compare with those of the directory;
-        by default they are made of the arguments. What tells the data from others is added.
+      config: what the user wrote, noted in config.json as `given`. What a directory is compared
+        with are the settings that all arguments stand for, whoever wrote them.
 
     Returns:
       The genotype, the alphas, and how they came about.
 
     Raises:
       ValueError: an argument does not fit, by name; raised before anything is compiled.
-      dnas.jobs.workdir.ContradictionError: the directory belongs to other settings.
+      dnas.jobs.workdir.WorkdirError: the directory belongs to other settings, another process
+        writes to it, or it cannot be written.
       dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
       dnas.jobs.loop.DivergedError: a loss or a weight became NaN or Inf.
     """
@@ -105,18 +106,17 @@ def search(
     if table is not None:
         check_table(table, space, data.name)
     stages.check(preset, space, epochs)
-    if config is None:
-        config = describe(space, data, preset, seed, augment)
-    config = {**config, "parallel": fingerprint.of_devices(parallel)}
-    config["data"] = {**config.get("data", {}), **fingerprint.of_data(data)}
-    config["search"] = {**config.get("search", {}), "epochs": epochs, "batch_size": batch_size}
-    files = open_workdir(workdir, config, FREE)
-
+    settings = describe(space, data, preset, seed, augment)
+    settings["search"] |= {"epochs": epochs, "batch_size": batch_size}
+    settings["parallel"] = fingerprint.of_devices(parallel)
+    if config is not None:
+        settings["given"] = config
     setting = stages.Setting(
         data, seed, batch_size, augment, parallels.make(parallel), chunk, progress
     )
-    searched = stages.run(setting, preset, space, epochs, files)
-    return conclude(searched, data, augment, files, table, progress)
+    with open_workdir(workdir, settings, FREE) as files:
+        searched = stages.run(setting, preset, space, epochs, files)
+        return conclude(searched, data, augment, files, table, progress)
 
 
 def check_batch(data: datasets.Dataset, batch_size: int, parallel: str) -> None:
@@ -160,7 +160,7 @@ def describe(
     """The settings of a search as plain data, by which a directory recognises its run."""
     return {
         "seed": seed,
-        "space": {"name": space.name, **fingerprint.plain(space)},
+        "space": {"name": space.name, **fingerprint.attributes(space)},
         "data": {**fingerprint.of_data(data), **augment._asdict()},
-        "search": {"preset": type(preset).__name__, **fingerprint.plain(preset)},
+        "search": {"preset": type(preset).__name__, **fingerprint.attributes(preset)},
     }

@@ -124,16 +124,17 @@ def run(setting: Setting, preset: Any, space: SearchSpace, epochs: int, files: W
     for number, (stage, span) in enumerate(zip(stages, spans(stages, epochs), strict=True)):
         before = (space, {}) if done is None else (done.space, done.at_end("mix"))
         name = f"stage{number + 1}"
-        done = _run_stage(
-            setting,
-            preset.of_stage(stage),
-            stage.change(space, *before),
-            files.subdirectory(name, {"stage": number + 1}),
-            span.last - span.first,
-            number=number,
-            span=span,
-            before=done if stage.goes_on else None,
-        )
+        with files.subdirectory(name, {"stage": number + 1}) as folder:
+            done = _run_stage(
+                setting,
+                preset.of_stage(stage),
+                stage.change(space, *before),
+                folder,
+                span.last - span.first,
+                number=number,
+                span=span,
+                before=done if stage.goes_on else None,
+            )
         for line in done.history:
             step = line["step"] + offset * done.feed.steps_per_epoch
             history.append({**line, "epoch": line["epoch"] + offset, "step": step})

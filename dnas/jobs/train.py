@@ -88,32 +88,32 @@ class Trainer:
         data, recipe = self._data, self._recipe
         method = self._parallel.kind
         config = describe(self._space, self._genotype, data, recipe, method, seed)
-        files = open_workdir(workdir, config)
-        state_key, feed_key = jax.random.split(jax.random.key(seed))
-        outcome = loop.run(
-            self._init(state_key),
-            self._advance,
-            datasets.make_feed([data.train], recipe.batch_size, feed_key),
-            epochs=recipe.epochs,
-            parallel=self._parallel,
-            files=files,
-            chunk=chunk,
-            progress=progress,
-            title=title,
-        )
-        facts = files.read_json(RESULT)
-        if facts is None:
-            accuracy, loss = self._evaluate(outcome.state, data.test, recipe.batch_size)
-            facts = {
-                "test_accuracy": accuracy,
-                "test_loss": loss,
-                "parameters": count_parameters(
-                    self._space, self._genotype, Task(data.image_shape, data.classes)
-                ),
-                "seconds": time.monotonic() - began,
-                "seed": seed,
-            }
-            files.write_json(RESULT, facts)
+        with open_workdir(workdir, config) as files:
+            state_key, feed_key = jax.random.split(jax.random.key(seed))
+            outcome = loop.run(
+                self._init(state_key),
+                self._advance,
+                datasets.make_feed([data.train], recipe.batch_size, feed_key),
+                epochs=recipe.epochs,
+                parallel=self._parallel,
+                files=files,
+                chunk=chunk,
+                progress=progress,
+                title=title,
+            )
+            facts = files.read_json(RESULT)
+            if facts is None:
+                accuracy, loss = self._evaluate(outcome.state, data.test, recipe.batch_size)
+                facts = {
+                    "test_accuracy": accuracy,
+                    "test_loss": loss,
+                    "parameters": count_parameters(
+                        self._space, self._genotype, Task(data.image_shape, data.classes)
+                    ),
+                    "seconds": time.monotonic() - began,
+                    "seed": seed,
+                }
+                files.write_json(RESULT, facts)
         return TrainResult(**facts, history=outcome.history, network=self._network(outcome.state))
 
 
@@ -150,7 +150,8 @@ def train(
 
     Raises:
       ValueError: an argument does not fit, by name; raised before anything is compiled.
-      dnas.jobs.workdir.ContradictionError: the directory belongs to other settings.
+      dnas.jobs.workdir.WorkdirError: the directory belongs to other settings, another process
+        writes to it, or it cannot be written.
       dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
       dnas.jobs.loop.DivergedError: a loss or a weight became NaN or Inf.
     """
@@ -257,7 +258,7 @@ def describe(
       seed: likewise; None describes trainings with several seeds.
     """
     return ({} if seed is None else {"seed": seed}) | {
-        "space": {"name": space.name, **dataclasses.asdict(space)},
+        "space": {"name": space.name, **fingerprint.attributes(space)},
         "genotype": {part: genotype[part] for part in genotype.parts()},
         "data": fingerprint.of_data(data),
         "train": dataclasses.asdict(recipe),

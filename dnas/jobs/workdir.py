@@ -1,14 +1,16 @@
 """The files of a working directory.
 
-    config.json          the settings of the run; a run with others is refused
+    config.json          the settings of the run, see `dnas.jobs.settings`; others are refused
+    .lock                the process that writes, see `dnas.jobs.lock`
     metrics.jsonl        one line an epoch
     events.out.tfevents  the same for TensorBoard
     checkpoints/         see `dnas.jobs.checkpoints`
     and the results that a job writes: genotype.json, alphas.npz, tables, pictures
 
-Files are replaced in one piece (written beside, then renamed), so that a process killed at any
-moment leaves the old file or the new one. A `Workdir` without a path writes nothing: a job need
-not ask whether it has a directory.
+Files are replaced in one piece (see `dnas.jobs.whole`), so that a process killed at any moment
+leaves the old file or the new one. A directory that is removed or moved while a run writes to it
+is noticed at the next file, and the run ends with an error. A `Workdir` without a path writes
+nothing: a job need not ask whether it has a directory.
 """
 
 import io
@@ -21,28 +23,45 @@ from typing import Any
 
 import numpy as np
 
+from dnas.jobs import settings, whole
+from dnas.jobs.errors import ContradictionError, LockedError, WorkdirError, unwritable
+from dnas.jobs.events import Events
+from dnas.jobs.lock import Lock
+
+__all__ = [
+    "ContradictionError",
+    "LockedError",
+    "Workdir",
+    "WorkdirError",
+    "check_workdir",
+    "open_workdir",
+]
 _SHOWN = 12  # differing settings in a message
 
 
-class WorkdirError(ValueError):
-    """A place cannot be the working directory of this run."""
-
-
-class ContradictionError(WorkdirError):
-    """A working directory belongs to a run with other settings."""
-
-
 class Workdir:
-    """A directory that holds one run; `open_workdir` makes it."""
+    """A directory that holds one run; `open_workdir` makes it. A context manager.
 
-    def __init__(self, path: pathlib.Path | None):
+    Its methods that write raise WorkdirError, which names the file, where one cannot be written.
+    """
+
+    def __init__(self, path: pathlib.Path | None, lock: Lock | None = None):
         """Wraps a directory that exists, or nothing.
 
         Args:
           path: the directory; None writes nothing and finds nothing.
+          lock: of the directory, released when this is closed; None only reads, or trusts the
+            caller that nobody else writes.
         """
         self.path = path
-        self._events = None
+        self._lock = lock
+        self._events = None if path is None else Events(path)
+
+    def __enter__(self) -> "Workdir":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a text file, replacing it in one piece."""
@@ -60,15 +79,9 @@ class Workdir:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Writes a file, replacing it in one piece."""
-        if self.path is None:
-            return
-        target = self.path / name
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        if self.path is not None:
+            self.check()
+            whole.write(self.path / name, data)
 
     def read_json(self, name: str) -> Any:
         """What a JSON file holds; None where there is no such file."""
@@ -91,14 +104,13 @@ class Workdir:
         """
         if self.path is not None:
             self.append_line("metrics.jsonl", line)
-            self._write_events(line)
+            self._events.write(line)
 
     def append_line(self, name: str, line: Mapping[str, Any]) -> None:
         """Adds a line of JSON to a file."""
-        if self.path is None:
-            return
-        with open(self.path / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        if self.path is not None:
+            self.check()
+            whole.append(self.path / name, (json.dumps(line) + "\n").encode())
 
     def write_lines(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """Writes a file with a line of JSON for each dictionary, replacing it in one piece."""
@@ -146,35 +158,46 @@ class Workdir:
           name: its name.
           config: the settings of that run.
           free: dotted names of settings that may change.
+
+        Raises:
+          WorkdirError: see `open_workdir`; or the name is a link that leads out of this directory.
         """
-        return open_workdir(None if self.path is None else self.path / name, config, free)
+        return open_workdir(self.folder(name), config, free)
+
+    def folder(self, name: str) -> pathlib.Path | None:
+        """The path of a directory inside of this one, which may not exist; None without a path.
+
+        Raises:
+          WorkdirError: it is a link that leads out of this directory; or see `check`.
+        """
+        if self.path is None:
+            return None
+        self.check()
+        path = self.path / name
+        if not path.resolve().is_relative_to(self.path):
+            raise WorkdirError(
+                f"workdir: {path} is a link to {path.resolve()}, and a run writes only inside of "
+                "its directory: remove the link, or make the whole directory one"
+            )
+        return path
+
+    def check(self) -> None:
+        """Raises WorkdirError unless the directory is still there, and this process' own."""
+        if self._lock is not None:
+            self._lock.check()
 
     def close(self) -> None:
-        """Closes TensorBoard's file."""
-        if self._events:
+        """Closes TensorBoard's file, and lets other processes write to the directory."""
+        if self._events is not None:
             self._events.close()
-        self._events = None
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = None
 
     def _read(self, name: str) -> bytes | None:
         if self.path is None or not (self.path / name).is_file():
             return None
         return (self.path / name).read_bytes()
-
-    def _write_events(self, line: Mapping[str, float]) -> None:
-        if self._events is None:
-            try:
-                import tensorboardX
-
-                # A resumed run hides the events that the killed one wrote after its checkpoint.
-                self._events = tensorboardX.SummaryWriter(str(self.path), purge_step=line["step"])
-            except Exception as error:  # optional: its absence or failure never ends a run
-                warnings.warn(f"no TensorBoard events will be written: {error!r}", stacklevel=2)
-                self._events = False
-        if self._events:
-            for name, value in line.items():
-                if name not in ("epoch", "step"):
-                    self._events.add_scalar(name, value, line["step"])
-            self._events.flush()
 
 
 def open_workdir(
@@ -188,27 +211,43 @@ def open_workdir(
       free: dotted names of settings that do not influence the result, and of whole sections;
         they may differ from what the directory was made with.
 
+    Returns:
+      The directory, which no other process can open until it is closed.
+
     Raises:
       WorkdirError: see `check_workdir`; or the directory cannot be made or written.
+      LockedError: another process writes to it.
     """
     if path is None:
         return Workdir(None)
     check_workdir(path, config, free)
     path = pathlib.Path(path).expanduser().resolve()
-    workdir = Workdir(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        workdir.write_json("config.json", config)
     except OSError as error:
-        raise WorkdirError(
-            f"workdir: {path} cannot be written ({error.strerror}); choose a directory of your own"
-        ) from error
+        raise unwritable(path, error) from error
+    lock = Lock(path)
+    workdir = Workdir(path, lock)
+    try:
+        stored = check_workdir(path, config, free)  # another process may have been faster
+        if stored and (changed := settings.changed_versions(stored)):
+            warnings.warn(
+                f"workdir: {path} goes on with other versions, so that results may differ from "
+                f"those of a run that was not interrupted, by rounding at least: {changed}",
+                stacklevel=2,
+            )
+        if lock.first:  # else a job around this one may be writing
+            whole.clear(path)
+        workdir.write_json("config.json", settings.stamped(config, stored))
+    except BaseException:
+        workdir.close()
+        raise
     return workdir
 
 
 def check_workdir(
     path: str | os.PathLike, config: Mapping[str, Any], free: Iterable[str] = ()
-) -> None:
+) -> Mapping[str, Any] | None:
     """Checks that `open_workdir` would open a directory, without writing anything.
 
     Args:
@@ -216,21 +255,24 @@ def check_workdir(
       config: as `open_workdir` gets it.
       free: likewise.
 
+    Returns:
+      What config.json holds of a run that can go on; None where a run begins.
+
     Raises:
-      ContradictionError: the directory was made with other settings, and holds results of them;
-        the message shows each.
+      ContradictionError: the directory was made with other settings, or by a version of dnas that
+        wrote them in another way, and holds results of them; the message shows each.
       WorkdirError: the path is a file, a directory full of something else (hidden files do not
         count), or its config.json is damaged.
     """
     path = pathlib.Path(path).expanduser().resolve()
     if not path.exists():
-        return
+        return None
     if not path.is_dir():
         raise WorkdirError(f"workdir: {path} is a file, expected a directory")
     try:
         stored = Workdir(path).read_json("config.json")
-        if not isinstance(stored, Mapping | None):
-            raise ValueError(f"expected settings, got {stored!r:.60}")
+        if stored is not None:
+            settings.check(stored)
     except ValueError as error:
         raise WorkdirError(
             f"workdir: {path / 'config.json'} is damaged ({error}). Choose another workdir, or "
@@ -244,53 +286,15 @@ def check_workdir(
                 f"workdir: {path} holds {', '.join(names[:3])}{', ...' * (len(names) > 3)} but no "
                 "config.json, so it is not the directory of a run; choose a new or empty one"
             )
-        return
-    # Tuples become lists, as they will be read back.
-    lines = differences(stored, json.loads(json.dumps(config)), free)
-    if lines and names != ["config.json"]:  # a run that wrote nothing else has nothing to lose
+        return None
+    lines = settings.contradictions(stored, config, free)
+    if lines and names == ["config.json"]:
+        return None  # a run that wrote nothing else has nothing to lose
+    if lines:
         more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         raise ContradictionError(
             f"workdir: {path} belongs to a run with other settings:\n  "
             + "\n  ".join([*lines[:_SHOWN], *more])
             + "\nChoose another workdir, or the settings it was made with to resume that run."
         )
-
-
-def differences(
-    stored: Mapping[str, Any], given: Mapping[str, Any], free: Iterable[str] = ()
-) -> list[str]:
-    """One line for each setting that differs: ``search.epochs: 50 there, 3 here``.
-
-    Settings that both have come first: they are what a user changed.
-
-    Args:
-      stored: the settings in the directory.
-      given: the settings of this run.
-      free: dotted names of settings and sections that are not compared.
-    """
-    there, here = flatten(stored), flatten(given)
-    free = tuple(free)
-
-    def compared(name):
-        return not any(name == f or name.startswith(f + ".") for f in free)
-
-    def spell(settings, name):
-        return json.dumps(settings[name]) if name in settings else "nothing"
-
-    both = [name for name in here if name in there]
-    return [
-        f"{name}: {spell(there, name)} there, {spell(here, name)} here"
-        for name in dict.fromkeys([*both, *here, *there])
-        if compared(name) and spell(there, name) != spell(here, name)
-    ]
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one dictionary with dotted names."""
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+    return stored

@@ -1,11 +1,14 @@
+import errno
 import json
 import os
+import re
+import shutil
 import sys
 
 import numpy as np
 import pytest
 
-from dnas.jobs import workdir
+from dnas.jobs import settings, workdir
 
 CONFIG = {"seed": 0, "space": {"name": "darts", "cells": 8}, "train": {"seeds": (0, 1)}}
 
@@ -38,16 +41,6 @@ def test_free_settings_and_sections_may_differ(tmp_path):
         workdir.open_workdir(tmp_path, CONFIG, free=("trai", "progress"))
 
 
-def test_true_is_not_one_and_one_is_not_one_point_zero():
-    assert workdir.differences({"a": True}, {"a": 1}) == ["a: true there, 1 here"]
-    assert workdir.differences({"a": 1}, {"a": 1.0}) == ["a: 1 there, 1.0 here"]
-
-
-def test_settings_that_both_have_come_first():
-    lines = workdir.differences({"b": 1, "d": 4}, {"a": 1, "b": 2, "c": 3})
-    assert [line.split(":")[0] for line in lines] == ["b", "a", "c", "d"]
-
-
 def test_places_that_cannot_be_a_workdir_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file"):
@@ -63,9 +56,19 @@ def test_places_that_cannot_be_a_workdir_are_refused(tmp_path):
 def test_a_run_killed_while_it_wrote_its_first_file_starts_again(tmp_path):
     (tmp_path / ".config.json.7.tmp").write_text("{")
     assert workdir.open_workdir(tmp_path, CONFIG).read_json("config.json")["seed"] == 0
+    assert not (tmp_path / ".config.json.7.tmp").exists()
 
 
-@pytest.mark.parametrize("text", [b'{"seed": 0,', b"[1, 2]", b"\xff\xfe\x00"])
+DAMAGED = [
+    b'{"seed": 0,',
+    b"[1, 2]",
+    b"\xff\xfe\x00",
+    b'{"schema": 2}',
+    b'{"schema": 2, "versions": [7]}',
+]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_config_is_named(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text)
     with pytest.raises(workdir.WorkdirError, match=r"config\.json is damaged .* Choose another"):
@@ -81,9 +84,10 @@ def test_files_are_replaced_in_one_piece(tmp_path, monkeypatch):
         raise OSError("killed")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="killed"):
+    with pytest.raises(workdir.WorkdirError, match=r"table\.txt cannot be written \(killed\)"):
         files.write_text("table.txt", "new")
     assert (tmp_path / "table.txt").read_text() == "old"
+    assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob(".*.tmp"))
 
 
 def test_arrays_and_json_come_back(tmp_path):
@@ -129,3 +133,110 @@ def test_no_path_writes_nothing(tmp_path, monkeypatch):
     assert files.metrics(1) == [] and files.read_json("config.json") is None
     assert files.subdirectory("b", {}).path is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_that_somebody_planted_is_followed(tmp_path):
+    target = tmp_path / "of somebody"
+    target.write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / f".config.json.{os.getpid()}.tmp").symlink_to(target)
+    with workdir.open_workdir(tmp_path / "run", CONFIG) as files:
+        (tmp_path / "run" / "table.txt").symlink_to(target)
+        (tmp_path / "run" / "metrics.jsonl").symlink_to(target)
+        files.write_text("table.txt", "new")
+        with pytest.raises(workdir.WorkdirError, match=r"metrics\.jsonl cannot .* it is a link"):
+            files.append_line("metrics.jsonl", {"epoch": 1})
+    assert target.read_text() == "precious"
+    assert (tmp_path / "run" / "table.txt").read_text() == "new"
+    assert not list(
+        (tmp_path / "run").glob(".*")
+    )  # the temporary one is cleared, the lock given back
+
+
+def test_directories_that_lead_elsewhere_are_refused(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    with workdir.open_workdir(tmp_path / "run", CONFIG) as files:
+        for name in ("checkpoints", "stage1"):
+            (files.path / name).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(workdir.WorkdirError, match=r"checkpoints is a link to .*elsewhere"):
+            files.folder("checkpoints")
+        with pytest.raises(workdir.WorkdirError, match=r"stage1 is a link to .*elsewhere"):
+            files.subdirectory("stage1", {})
+        assert files.folder("selection") == files.path / "selection"
+    (tmp_path / "link").symlink_to(tmp_path / "run")  # the whole directory may be one
+    with workdir.open_workdir(tmp_path / "link", CONFIG) as files:
+        assert files.path == tmp_path / "run"
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "made anew"])
+def test_a_directory_that_goes_away_ends_the_run(tmp_path, how):
+    with workdir.open_workdir(tmp_path / "run", CONFIG) as files:
+        os.rename(tmp_path / "run", tmp_path / "moved")
+        if how == "removed":
+            shutil.rmtree(tmp_path / "moved")
+        if how == "made anew":
+            (tmp_path / "run").mkdir()
+        for write in (files.write_json, files.append_line):
+            with pytest.raises(workdir.WorkdirError, match=rf"{tmp_path}/run was removed or moved"):
+                write("a.json", {})
+        with pytest.raises(workdir.WorkdirError, match="removed or moved"):
+            files.folder("checkpoints")
+    assert not list((tmp_path / "run").glob("*"))
+    if how == "moved":
+        os.rename(tmp_path / "moved", tmp_path / "run")
+        with workdir.open_workdir(tmp_path / "run", CONFIG) as files:  # back: it goes on
+            files.write_json("a.json", {})
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path, monkeypatch):
+    with workdir.open_workdir(tmp_path, CONFIG) as files:
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(workdir.WorkdirError) as caught:
+            files.write_json("report.json", {})
+        monkeypatch.undo()
+    assert re.fullmatch(
+        r"workdir: .*/report\.json cannot be written \(No space left on device\): free some space "
+        r"there\. What was written before is intact, and the same command goes on from there",
+        str(caught.value),
+    )
+
+
+def test_files_can_be_read_by_whom_the_mask_lets(tmp_path):
+    before = os.umask(0o027)
+    try:
+        workdir.open_workdir(tmp_path, CONFIG).close()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "config.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_other_versions_go_on_with_a_warning_and_are_noted(tmp_path, monkeypatch):
+    def write():
+        with workdir.open_workdir(tmp_path, CONFIG) as files:
+            files.write_lines("metrics.jsonl", [])
+            return files.read_json("config.json")["versions"]
+
+    (first,) = write()
+    assert {"dnas", "python", "jax", "jaxlib", "flax"} <= set(first)
+    assert write() == [first]
+    monkeypatch.setattr(settings, "versions", lambda: {**first, "jax": "99.1"})
+    with pytest.warns(
+        UserWarning, match=rf"rounding at least: jax {first['jax']} there, 99.1 here"
+    ):
+        assert write() == [first, {**first, "jax": "99.1"}]
+    assert write() == [first, {**first, "jax": "99.1"}]
+
+
+@pytest.mark.parametrize("schema", ["nothing", 1, 99])
+def test_settings_of_another_schema_are_refused_by_name(tmp_path, schema):
+    stored = CONFIG if schema == "nothing" else {"schema": schema, **CONFIG}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    workdir.check_workdir(tmp_path, CONFIG)  # nothing to lose
+    (tmp_path / "metrics.jsonl").touch()
+    shown = "null" if schema == "nothing" else schema
+    with pytest.raises(workdir.ContradictionError, match=f"schema: {shown} there, 2 here; it was"):
+        workdir.open_workdir(tmp_path, CONFIG)

@@ -1,0 +1,49 @@
+"""TensorBoard's events, beside what matters: their failure never ends a run."""
+
+import pathlib
+import warnings
+from collections.abc import Mapping
+
+
+class Events:
+    """The events of one run, in its directory; the file is made with the first numbers."""
+
+    def __init__(self, directory: pathlib.Path):
+        """Writes nothing yet.
+
+        Args:
+          directory: where the file lies.
+        """
+        self._directory = directory
+        self._writer = None
+        self._failed = False
+
+    def write(self, line: Mapping[str, float]) -> None:
+        """Adds the numbers of one epoch; what fails is only a warning, once.
+
+        Args:
+          line: numbers by name, `epoch` and `step` among them.
+        """
+        if self._failed:
+            return
+        try:
+            if self._writer is None:
+                import tensorboardX
+
+                # A resumed run hides the events that the killed one wrote after its checkpoint.
+                self._writer = tensorboardX.SummaryWriter(
+                    str(self._directory), purge_step=line["step"]
+                )
+            for name, value in line.items():
+                if name not in ("epoch", "step"):
+                    self._writer.add_scalar(name, value, line["step"])
+            self._writer.flush()
+        except Exception as error:
+            warnings.warn(f"no TensorBoard events will be written: {error!r}", stacklevel=2)
+            self._failed = True
+
+    def close(self) -> None:
+        """Closes the file; further numbers would open another."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
