@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import pathlib
 import warnings
 from typing import Any
@@ -87,7 +88,7 @@ def conclude(
         facts["benchmark"] = look_up(table, data.name, table.number(genotype))
         files.write_json("report.json", facts)
     result = dataclasses.replace(result, benchmark=facts["benchmark"])
-    _draw(searched.space, result)
+    _draw(searched.space, result, files)
     return result
 
 
@@ -139,9 +140,9 @@ def look_up(table: NASBench201, data_name: str, number: int) -> dict[str, Any]:
     }
 
 
-def _draw(space: SearchSpace, result: SearchResult) -> None:
+def _draw(space: SearchSpace, result: SearchResult, files: Workdir) -> None:
     """Draws cell and mixing weights into the directory; what fails is only a warning."""
-    if result.workdir is None:
+    if files.path is None:
         return
     history = {name: bridged(x) for name, x in tables(result.trajectory, "mix").items()}
     try:
@@ -155,6 +156,8 @@ def _draw(space: SearchSpace, result: SearchResult) -> None:
             "mix.png": viz.plot_alphas(history, space.decisions, selected),
         }
         for name, figure in figures.items():
-            viz.save(figure, result.workdir / name)
+            picture = io.BytesIO()
+            viz.save(figure, picture)
+            files.write_bytes(name, picture.getvalue())
     except Exception as error:
         warnings.warn(f"no pictures: {error!r}", stacklevel=2)

@@ -3,7 +3,7 @@
 import pathlib
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,6 +79,12 @@ def new_figure(width: float, height: float) -> "Figure":
     return Picture(figsize=(width, height), facecolor="white")
 
 
-def save(figure: "Figure", path: str | pathlib.Path, dpi: int = 200) -> None:
-    """Writes a picture; the ending of the path chooses the format (png, pdf, svg)."""
+def save(figure: "Figure", path: str | pathlib.Path | BinaryIO, dpi: int = 200) -> None:
+    """Writes a picture; the ending of the path chooses the format (png, pdf, svg).
+
+    Args:
+      figure: the picture.
+      path: where it goes; an open file gets a png.
+      dpi: dots an inch.
+    """
     figure.savefig(path, dpi=dpi, bbox_inches="tight", pad_inches=0.08)

@@ -211,22 +211,14 @@ def test_settings_hidden_in_functions_are_described():
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_the_data_is_part_of_a_given_config(tmp_path):
-    config = {"seed": 0, "data": {"name": "mine", "flip": False}}
-    run(tmp_path, config=config, epochs=1)
-    assert json.loads((tmp_path / "config.json").read_text())["data"]["flip"] is False
-    with pytest.raises(workdir.ContradictionError, match=r"data\.train\.images: 41 there, 33 here"):
-        search(ToySpace(), toy_data(33), ToyPreset(), workdir=tmp_path, config=config, epochs=1)
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_a_search_does_not_go_on_with_other_pixels(whole, split):
-    data = toy_data()
-    images = 255 - getattr(data, split).images
-    source = datasets.dataset.ArraySource(images, getattr(data, split).labels)
-    data = dataclasses.replace(data, **{split: datasets.Split.all(source)})
-    with pytest.raises(workdir.ContradictionError, match=rf"data\.{split}\.content: .* here\n"):
-        search(ToySpace(), data, ToyPreset(), workdir=whole.workdir, progress=False)
+def test_what_the_user_wrote_is_noted_and_what_it_stands_for_is_compared(tmp_path):
+    run(tmp_path, config={"seed": None, "betas": (0.5, 0.9)}, epochs=1)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["given"] == {"seed": None, "betas": [0.5, 0.9]} and config["seed"] == 0
+    run(tmp_path, config={"seed": 0}, epochs=1)
+    run(tmp_path, epochs=1)
+    with pytest.raises(workdir.ContradictionError, match=r"images: 41 there, 33 here"):
+        search(ToySpace(), toy_data(33), ToyPreset(), workdir=tmp_path, epochs=1)
 
 
 @pytest.mark.parametrize("kept", [0, 2])

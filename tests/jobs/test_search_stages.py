@@ -166,26 +166,32 @@ def _one_device():
     return parallel.make("none")
 
 
-def test_a_selection_is_made_of_the_trained_supernet_and_only_once(tmp_path):
-    calls = []
+class Best:
+    """A selection of the choice that validates best, which remembers what it was given."""
 
-    def select(shared):
-        calls.append(shared)
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, shared):
+        self.calls.append(shared)
         losses, _ = shared.accuracy(shared.state, {"only": np.eye(3)[:, None]})
         best = list(CHOICES)[int(np.argmax(losses))]  # any choice that is not the strongest
         genotype = Genotype.create("activation", {"only": {"0->1": best}})
         return Selected(genotype, [{"losses": losses.tolist()}])
 
+
+def test_a_selection_is_made_of_the_trained_supernet_and_only_once(tmp_path):
+    select = Best()
     preset = presets.darts(selection=select, stopping=Asked(), alpha_learning_rate=0.5)
-    result = run(preset, tmp_path, config={})
-    (shared,) = calls
+    result = run(preset, tmp_path)
+    (shared,) = select.calls
     np.testing.assert_array_equal(shared.mix["only"], result.mix["only"])
     np.testing.assert_array_equal(shared.state.alphas["only"], result.alphas["only"])
     assert len(result.selection[0]["losses"]) == 3
     assert Genotype.load(tmp_path / "genotype.json") == result.genotype
     assert json.loads((tmp_path / "report.json").read_text())["selection"] == result.selection
-    again = run(preset, tmp_path, config={})
-    assert len(calls) == 1 and again.genotype == result.genotype
+    again = run(preset, tmp_path)
+    assert len(select.calls) == 1 and again.genotype == result.genotype
     assert again.selection == result.selection
 
 
