@@ -41,6 +41,20 @@ def mixing(optional: bool = False, **changes) -> Callable[[SearchSpace], SearchS
     return modify
 
 
+def without(option: str) -> Callable[[SearchSpace], SearchSpace]:
+    """Leaves an option out of every row that has others to choose from."""
+
+    def modify(space: SearchSpace) -> SearchSpace:
+        keep: dict[str, dict[str, tuple[str, ...]]] = {}
+        for name, (rows, options) in space.decisions.items():
+            left = tuple(o for o in options if o != option)
+            if option in options and left:
+                keep.setdefault(name.split(".")[0], {}).update(dict.fromkeys(rows, left))
+        return space.restrict(keep) if keep else space
+
+    return modify
+
+
 def make(parts: Mapping[str, Any], changes: Mapping[str, Any]) -> Preset:
     """A preset of these parts and numbers, of which the user changed some."""
     return Preset(**{**parts, **changes})

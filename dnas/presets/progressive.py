@@ -22,9 +22,11 @@ def p_darts(**changes) -> Preset:
     in proportion to that else; 8, 5 and 3 of 8 candidates. Every stage starts anew, as in the
     published code. Dropout behind skip connections begins at 0, 0.4 and 0.7 in the three stages, as
     in the paper for CIFAR-10 (the program's manual says 0.1 for the first). It falls linearly
-    while alphas wait; then it begins again, and falls by ``exp(-0.2)`` an epoch of 25. At the end
-    normal cells keep two skip connections at most. Unlike there, alphas' gradients are not
-    clipped: to a norm of 5, which Adam hardly notices.
+    while alphas wait; then it begins again, and falls by ``exp(-0.2)`` an epoch of 25. It falls
+    with every step, where the program keeps it for an epoch: at the value that it has here at the
+    epoch's end while alphas wait, and at its beginning afterwards. At the end normal cells keep two
+    skip connections at most. Unlike there, alphas' gradients are not clipped: to a norm of 5, which
+    Adam hardly notices.
     """
 
     def deepen(cells: int, keep: float | None):

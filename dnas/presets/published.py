@@ -21,7 +21,7 @@ from dnas import (
     selection,
     stopping,
 )
-from dnas.presets.parts import linear, make, mixing
+from dnas.presets.parts import linear, make, mixing, without
 from dnas.presets.preset import Preset
 from dnas.space import first_part
 
@@ -46,7 +46,8 @@ def darts_second_order(**changes) -> Preset:
     """`darts` of second order, exact instead of by finite differences.
 
     The step that is differentiated is the weights' real one, with its clipping, which the published
-    code leaves out there.
+    code leaves out there. The choice matters: see `dnas.hypergrad.finite_difference` for how
+    far the published estimate and the first order are from this one.
     """
     return darts(2, **changes)
 
@@ -57,7 +58,9 @@ def snas(**changes) -> Preset:
     The authors' program: 150 epochs, the temperature falling linearly from 1 to 0.03, initial
     alphas of deviation 0.01, the weights' learning rate down to 0.001. (Its Adam for alphas has
     DARTS' numbers, in the variant for several devices; the other one takes SGD. Its alphas begin
-    around one, which makes no difference to their softmax.) Left out are the
+    around one, which makes no difference to their softmax.) Its temperature falls only with a flag,
+    which its manual sets; its batches are of 64 images (of 96 in the program of its analyses), as
+    here; and it clips alphas' gradient to a norm of 10, which is not so here. Left out are the
     resource constraint (see `dnas.regularize.expected_cost`), the dropping of paths with a
     probability of 0.3, and the architectures that keep all edges: the space's rule decides here.
     """
@@ -110,11 +113,14 @@ def fair_darts(**changes) -> Preset:
     """FairDARTS (Chu et al., 2020): sigmoids, driven to zero or one.
 
     Batches of 128, learning rates of 0.005 and of 0.003 for alphas, with Adam's usual betas, and
-    alphas that begin at zero, as in the published code. Published architectures leave out the
-    operations of a weight below 0.85, so that nodes have two edges, one or none. The spaces here
-    know no such cells, and keep the strongest as they do for other methods.
+    alphas that begin at zero, as in the published code. It searches without ``none``, seven
+    candidates in DARTS: the weight of that would stay at 0.5, where the zero-one loss has no slope,
+    and be the strongest wherever all others fall below. Published architectures leave out
+    the operations of a weight below 0.85, so that nodes have two edges, one or none. The spaces
+    here know no such cells, and keep the strongest as they do for other methods.
     """
     parts = {
+        "modify": without("none"),
         "relaxation": lambda steps: relax.sigmoid(),
         "regularizers": lambda steps, space: (regularize.zero_one(10.0),),
         "batch_size": 128,
@@ -228,7 +234,9 @@ def i_darts(**changes) -> Preset:
     alphas' images and so four passes over the weights' half: 120 epochs here. Its momentum is
     Nesterov's, the series follows the weights' learning rate down, and after every step of
     alphas the weights are left a little displaced, as noise; none of it is so here. The mixed
-    product is exact, where that program takes central differences.
+    product is exact, where that program takes central differences. The authors' notebook
+    takes its inner steps with a copy of the optimizer, which moves nothing; this follows the paper,
+    where they move the weights.
     """
     parts = {
         "hypergradient": implicit.neumann(terms=3, learning_rate=0.01),
