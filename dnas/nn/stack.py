@@ -38,13 +38,17 @@ class Stack(nnx.Module):
         self.cells = nnx.merge(*jax.vmap(lambda key: nnx.split(make(nnx.Rngs(key))))(keys))
         self.length, self.remat = length, remat
 
-    def __call__(self, body: Callable[[Any, Any, Any], Any], carry: Any, xs: Any) -> Any:
-        """Folds ``carry = body(cell, carry, x)`` over the cells; running averages are updated.
+    def __call__(
+        self, body: Callable[[Any, Any, Any], Any], carry: Any, xs: Any, *, update: bool
+    ) -> Any:
+        """Folds ``carry = body(cell, carry, x)`` over the cells.
 
         Args:
           body: a pure function of its arguments but for the cell's running averages.
           carry: a pytree; with more than one cell, the body keeps its shapes and dtypes.
           xs: a pytree of arrays with one leading entry for each cell.
+          update: whether the cells keep the running averages that the body gave them; without,
+            nothing is written, as `jax.jit` wants it of a network that it closes over.
 
         Returns:
           The last carry.
@@ -55,7 +59,7 @@ class Stack(nnx.Module):
             params, rest, x = inputs
             cell = nnx.merge(graph, params, rest)
             carry = body(cell, carry, x)
-            return carry, nnx.split(cell, nnx.Param, ...)[2]
+            return carry, nnx.split(cell, nnx.Param, ...)[2] if update else None
 
         if self.length == 1:  # free to change the carry's shape, too
             step = jax.checkpoint(step, policy=_SAVED) if self.remat else step
@@ -64,5 +68,6 @@ class Stack(nnx.Module):
         else:
             step = jax.checkpoint(step, prevent_cse=False, policy=_SAVED) if self.remat else step
             carry, rest = lax.scan(step, carry, (params, rest, xs), length=self.length)
-        nnx.update(self.cells, rest)
+        if update:
+            nnx.update(self.cells, rest)
         return carry

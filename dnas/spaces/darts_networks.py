@@ -157,7 +157,9 @@ class CellRun(nnx.Module):
             y = jnp.concatenate(graph(cell.graph, states, own), -1)
             return carry[1], _pad_channels(y, carry[1].shape[-1]) if run.length > 1 else y
 
-        older, newer = self.stack(body, (older, newer), (kernels, xs))
+        older, newer = self.stack(
+            body, (older, newer), (kernels, xs), update=not use_running_average
+        )
         return (older[..., :outputs] if run.length > 1 else before), newer[..., :outputs]
 
 

@@ -188,7 +188,8 @@ class Skeleton(nnx.Module):
         for i, stage in enumerate(self.stages):
             if i > 0:
                 x = self.reductions[i - 1](x, use_running_average)
-            x = stage(body, x, jax.tree.map(lambda v, i=i: v[i], xs))
+            own = jax.tree.map(lambda v, i=i: v[i], xs)
+            x = stage(body, x, own, update=not use_running_average)
         x = jax.nn.relu(self.last_norm(x, use_running_average=use_running_average))
         return self.classifier(pool.global_avg_pool(x))
 

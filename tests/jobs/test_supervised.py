@@ -90,7 +90,7 @@ def test_running_averages_are_updated_and_used(make, batch, stripes):
     new, _ = training.step(state, batch)
     stats = new.batch_stats["norm"]
     np.testing.assert_allclose(stats["mean"], 0.1 * before.mean(0), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * before.var(0), rtol=1e-4)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * before.var(0, ddof=1), rtol=1e-4)
     # Tested with other averages, the same weights answer differently.
     evaluate = make_evaluate(training, (0.3,), (0.3,))
     other = jax.tree.map(lambda x: x + 1, new.batch_stats)
