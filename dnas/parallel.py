@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dnas import programs
+
 KINDS = ("none", "pmap")
 
 # (state, batches, count) -> (state, sums of metrics)
@@ -81,7 +83,7 @@ class Parallel:
             return lax.fori_loop(0, count, body, (state, zeros))
 
         if self.kind == "none":
-            compiled = jax.jit(loop, donate_argnums=0)
+            compiled = programs.once(jax.jit(loop, donate_argnums=0))
             return lambda state, batches, count: compiled(state, batches, jnp.int32(count))
 
         mapped = jax.pmap(
@@ -91,6 +93,7 @@ class Parallel:
             donate_argnums=0,
             devices=self._local(),
         )
+        mapped = programs.once(mapped, f"devices: {self._local()}")
 
         def shard(x):
             steps, batch = x.shape[:2]

@@ -6,7 +6,6 @@ code 1 and without a traceback.
 """
 
 import dataclasses
-import os
 import pathlib
 import re
 import signal
@@ -171,5 +170,6 @@ def _keep_compiled() -> None:
     import jax
 
     if not jax.config.jax_compilation_cache_dir:
-        base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(base) / "dnas" / "xla"))
+        from dnas import caches
+
+        jax.config.update("jax_compilation_cache_dir", str(caches.folder("xla")))

@@ -1,7 +1,12 @@
 """Fixtures that many tests share."""
 
+import ctypes
+import gc
 import os
 import pathlib
+import shutil
+import sys
+import tempfile
 
 import pytest
 
@@ -9,6 +14,34 @@ import pytest
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
+
+# What one test compiled, another need not: all processes of the suite share XLA's cache.
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
+_made = None if _CACHE in os.environ else tempfile.mkdtemp(prefix="dnas-tests-")
+if _made:
+    os.environ[_CACHE] = _made
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+def pytest_unconfigure():
+    """Removes the cache, in the process that made it."""
+    if _made:
+        shutil.rmtree(_made, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled():
+    """Gives back the memory of what a module compiled."""
+    yield
+    import jax  # late: it reads the environment above
+
+    from dnas import programs
+
+    programs.forget()
+    jax.clear_caches()
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

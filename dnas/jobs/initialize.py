@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 
+from dnas import programs
+
 
 def compiled(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
     """Jits ``key -> state`` for a quick compilation instead of a quick run.
@@ -17,5 +19,6 @@ def compiled(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
       init: the function; it will be one program.
     """
     if jax.default_backend() != "cpu":
-        return jax.jit(init)
-    return jax.jit(init, compiler_options={"xla_backend_optimization_level": 0})
+        return programs.once(jax.jit(init))
+    options = {"xla_backend_optimization_level": 0}
+    return programs.once(jax.jit(init, compiler_options=options), f"options: {options}")

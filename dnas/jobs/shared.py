@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from dnas import checks, costs, parallel
+from dnas import checks, costs, parallel, programs
 from dnas import data as datasets
 from dnas.bilevel import Search, SearchState, merge
 from dnas.data import Augment, Dataset, Feed, Split, evaluation_batches
@@ -157,6 +157,7 @@ def _evaluator(
 ) -> Evaluate:
     """Losses and accuracies of mixes: a dispatch for each and each batch, not waited for."""
 
+    @programs.once
     @jax.jit
     def evaluate(params, mix, batch):
         return _loss(forward, params, normalise(batch["image"]), batch["label"], mix, key)

@@ -11,6 +11,7 @@ from flax import nnx
 from jax import lax
 
 from dnas import data as datasets
+from dnas import programs
 from dnas.genotype import Genotype
 from dnas.jobs import recipe as recipes
 from dnas.jobs.recipe import Recipe
@@ -156,6 +157,7 @@ def make_evaluate(
       classified correctly, and the mean cross-entropy, in float32 with running averages.
     """
 
+    @programs.once
     @jax.jit
     def tally(state, batch, weights):
         images = datasets.normalise(batch["image"], mean, std)

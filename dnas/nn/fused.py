@@ -27,12 +27,12 @@ FusedMaker = Callable[..., nnx.Module]
 class Shared(nnx.Module):
     """An operation without parameters: its one result serves every edge."""
 
-    def __init__(self, function: Callable[[jax.Array], jax.Array]):
-        self.function = function
+    def __init__(self, function: Callable[[jax.Array, int], jax.Array], stride: int):
+        self.function, self.stride = function, stride  # equal where a supernet is made again
 
     def __call__(self, x: jax.Array, weights: jax.Array | None = None) -> jax.Array:
         """Maps `x` and weights it."""
-        y = self.function(x)
+        y = self.function(x, self.stride)
         return y[..., None, :] if weights is None else weigh(y, weights)
 
 
@@ -111,14 +111,19 @@ def _gain(weights: jax.Array | None) -> jax.Array | None:
 def _shared(function: Callable) -> FusedMaker:
     def make(channels, edges, stride):
         del channels, edges
-        return Shared(functools.partial(function, stride=stride))
+        return Shared(function, stride)
 
     return make
 
 
+def _same(x: jax.Array, stride: int) -> jax.Array:
+    del stride
+    return x
+
+
 def _skip(channels: int, edges: int, stride: int) -> nnx.Module:
     if stride == 1:
-        return Shared(lambda x: x)
+        return Shared(_same, stride)
     return FusedReduction(channels, edges)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -244,8 +245,26 @@ def test_a_compiler_that_fails_is_reported(monkeypatch, fresh, tmp_path):
     assert not list(tmp_path.rglob("*.so"))
 
 
-def test_a_folder_that_others_may_write_to_is_not_trusted(monkeypatch, tmp_path):
+@built
+def test_a_damaged_library_is_built_again(monkeypatch, fresh, tmp_path):
+    built_at = []
+
+    def build(command, _run=native._run):
+        if "-o" not in command:
+            return _run(command)
+        built_at.append(command[-1])
+        pathlib.Path(command[-1]).write_bytes(whole)
+        return ""
+
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert native._cache() == tmp_path / "dnas"
-    (tmp_path / "dnas").chmod(0o777)
-    assert tmp_path not in native._cache().parents
+    whole = b"a library" * 1000
+    monkeypatch.setattr(native, "_run", build)
+    compiler = [next(filter(native.shutil.which, ("c++", "g++", "clang++")))]
+    path = native._build(compiler)
+    assert native._build(compiler) == path and len(built_at) == 1
+    for damage in (whole[:4096], b"", b"x" * len(whole)):
+        path.write_bytes(damage)
+        assert native._build(compiler).read_bytes() == whole
+    path.chmod(0o777)
+    native._build(compiler)
+    assert len(built_at) == 5 and path.stat().st_mode & 0o077 == 0

@@ -4,8 +4,8 @@ XLA:CPU computes convolutions of few channels at a third of the speed that the m
 depthwise ones at a hundredth. `kernels.cc` computes the same image by image, in the caches; the
 plain JAX path beside it is the reference, and takes over wherever the kernels do not apply: other
 platforms, other dtypes, no compiler. The C++ compiler of the machine builds them at first use,
-for its own processor, into the user's cache directory. Loading them also tells glibc to keep freed
-blocks of memory, for the whole process.
+for its own processor, into the user's folder of caches (`dnas.caches`). Loading them also tells
+glibc to keep freed blocks of memory, for the whole process.
 
 Set the environment variable ``DNAS_NATIVE=0`` to do without them, ``CXX`` to choose the compiler.
 """
@@ -26,6 +26,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from dnas import caches
 
 KERNELS = (
     *("dnas_conv", "dnas_conv_kernel", "dnas_depthwise", "dnas_depthwise_kernel"),
@@ -135,15 +137,16 @@ def _build(compiler: list[str]) -> pathlib.Path:
     sources = (path.read_text() for path in sorted(_FOLDER.glob("*.[ch]*")))
     identity = (*sources, *_FLAGS, version, target, jax.lib.__version__)
     digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
-    path = _cache() / f"kernels-{digest}.so"
-    if path.exists():
+    path = caches.folder() / f"kernels-{digest}.so"
+    if caches.intact(path):
         return path
     handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".so")
     os.close(handle)
     try:
         include = f"-I{jax.ffi.include_dir()}"
         _run([*compiler, *_FLAGS, include, str(_FOLDER / "kernels.cc"), "-o", partial])
-        os.replace(partial, path)  # processes that start together each build, and all end well
+        # Processes that start together each build one, and all end well.
+        caches.store(pathlib.Path(partial), path)
     finally:
         pathlib.Path(partial).unlink(missing_ok=True)
     return path
@@ -152,20 +155,3 @@ def _build(compiler: list[str]) -> pathlib.Path:
 def _run(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
     return done.stdout
-
-
-def _cache() -> pathlib.Path:
-    """The user's folder of compiled things; one for this process where that is not only theirs."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        path = (
-            pathlib.Path(base if os.path.isabs(base) else pathlib.Path.home() / ".cache") / "dnas"
-        )
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = path.stat()
-        # A library is code: nobody else may have put it there.
-        if status.st_uid == os.getuid() and not status.st_mode & 0o022 and os.access(path, os.W_OK):
-            return path
-    except (OSError, RuntimeError):  # no home, or one that cannot be written to
-        pass
-    return pathlib.Path(tempfile.mkdtemp(prefix="dnas-"))
