@@ -1,7 +1,9 @@
-"""What every option costs, for penalties such as `dnas.regularize.expected_cost`.
+"""What networks cost in parameters and multiply-adds, whole ones and by option.
 
-Costs are those of the discrete network: of the operation that a genotype would put on the edge, in
-every cell that the table decides. They are computed from shapes alone, without any weights.
+`count_parameters` and `count_multiply_adds` are about the network of a genotype, in any space.
+`parameters` and `multiply_adds` are about every option of a space, for penalties such as
+`dnas.regularize.expected_cost`: what the operation adds that a genotype would put on the edge, in
+every cell that the table decides. All is computed from shapes alone, without any weights.
 """
 
 import functools
@@ -9,11 +11,13 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from flax import nnx
 
 from dnas import edges
-from dnas.nn import operations
+from dnas.genotype import Genotype
+from dnas.nn import operations, products
 from dnas.nn.layers import running
 from dnas.space import SearchSpace, Task
 from dnas.spaces.darts import DARTS
@@ -78,6 +82,47 @@ def _(space: DARTS, task: Task) -> list[Site]:
 def known(space: SearchSpace) -> bool:
     """Whether a space, or one that it inherits from, is registered with `sites`."""
     return sites.dispatch(type(space)) is not sites.dispatch(object)
+
+
+def count_parameters(space: SearchSpace, genotype: Genotype, task: Task) -> int:
+    """The number of parameters of a genotype's network, without an auxiliary head.
+
+    Args:
+      space: builds the network.
+      genotype: which one.
+      task: what it is built for.
+    """
+    weights = nnx.state(_abstract_network(space, genotype, task), nnx.Param)
+    return sum(x.size for x in jax.tree.leaves(weights))
+
+
+def count_multiply_adds(space: SearchSpace, genotype: Genotype, task: Task) -> int:
+    """The multiply-adds that a genotype's network takes for one image more, outside of training.
+
+    This is what papers call FLOPs: all convolutions and affine maps, those of stem, reductions
+    and classifier too, without biases, normalisations, poolings and sums; of any space, and with
+    operations of one's own. `dnas.nn.products.multiply_adds` has the rules. The table of
+    NAS-Bench-201 adds the classifier's biases: one for each class.
+
+    Args:
+      space: builds the network.
+      genotype: which one.
+      task: what it is built for.
+    """
+    graph, state = nnx.split(_abstract_network(space, genotype, task))
+
+    def logits(state, images, key):
+        return nnx.merge(graph, state)(images, train=False, key=key).logits
+
+    def of_batch(size):
+        images = jax.ShapeDtypeStruct((size, *task.image_shape), np.float32)
+        return products.multiply_adds(logits, state, images, jax.random.key(0))
+
+    return of_batch(2) - of_batch(1)  # without products of weights, which no image adds to
+
+
+def _abstract_network(space: SearchSpace, genotype: Genotype, task: Task) -> nnx.Module:
+    return nnx.eval_shape(lambda: space.network(genotype, task, rngs=nnx.Rngs(0)))
 
 
 def parameters(space: SearchSpace, task: Task) -> Costs:

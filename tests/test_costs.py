@@ -1,15 +1,19 @@
-"""Costs of options against networks that are built, and against published and hand-made counts."""
+"""Costs of options and networks against networks that are built, published and hand-made counts."""
 
+import contextlib
 import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from dnas import costs, spaces
+from dnas.benchmarks import NASBench201 as Table
 from dnas.genotype import Genotype
+from dnas.nn import native, operations, products
 from dnas.space import Mixing, Task
 
 TASK = Task((32, 32, 3), 10)
@@ -125,3 +129,105 @@ def test_spaces_whose_cells_are_known_have_costs():
         costs.known(spaces.DARTS()) and costs.known(spaces.NASBench201()) and costs.known(Other())
     )
     assert not costs.known(object())
+
+
+DARTS_V2 = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "
+    "('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), "
+    "('dil_conv_3x3', 2)], normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), "
+    "('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), "
+    "('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=[2, 3, 4, 5])"
+)
+
+
+@pytest.mark.parametrize("native_kernels", [True, False])  # they compute in other ways
+def test_multiply_adds_of_whole_networks(native_kernels):
+    space = spaces.NASBench201()
+    cell = space.parse(  # number 0 of the table
+        "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
+    )
+    imagenet = spaces.DARTS(channels=48, cells=14, stem="imagenet")
+    task = Task((224, 224, 3), 1000)
+    with contextlib.nullcontext() if native_kernels else native.disabled():
+        assert costs.count_multiply_adds(space, cell, TASK) == 15_647_360
+        darts_v2 = imagenet.parse(DARTS_V2)
+        assert costs.count_multiply_adds(imagenet, darts_v2, task) == 529_911_552
+
+
+def test_every_network_of_nas_bench_201_counts_as_in_the_table(shared_data):
+    """The costs of options and what is around the cells, against both counts of all rows.
+
+    The table's column of operations, `flops_m_c10_fit`, is more than multiply-adds: a linear form
+    in the operations of a cell. Beside the multiply-adds it has three operations for every element
+    that a convolution's ReLU and normalisation pass, nine for every pooled one, and a constant for
+    what is around the cells.
+    """
+    space, table = spaces.NASBench201(), Table(shared_data / "nb201_table.csv")
+    numbers = np.arange(table.parameters(np.arange(5**6)).size)
+    choices = numbers[:, None] // 5 ** np.arange(6) % 5  # [architectures, edges]
+    assert table.genotype(7)["cell"]["0->1"] == space.operations[choices[7, 0]]
+    nothing = Genotype.create(
+        space.name, {"cell": dict.fromkeys(space.decisions["cell"].rows, "none")}
+    )
+
+    def all_of(costs_of_options, of_nothing):
+        return (of_nothing + costs_of_options[np.arange(6), choices].sum(1)) / 1e6
+
+    counted = all_of(
+        costs.parameters(space, TASK)["cell"], costs.count_parameters(space, nothing, TASK)
+    )
+    np.testing.assert_allclose(counted, table.parameters(numbers), rtol=5e-6)  # of six digits
+
+    products = all_of(
+        costs.multiply_adds(space, TASK)["cell"], costs.count_multiply_adds(space, nothing, TASK)
+    )
+    elements = space.cells * sum(16 * 2**s * 4 ** (5 - s) for s in range(3)) / 1e6
+    extra = np.array([0, 0, 3, 3, 9])[choices].sum(1) * elements + 0.160848
+    np.testing.assert_allclose(products + extra, table.flops(numbers), atol=2e-3)
+    for number in (0, 4321, 15_624):  # and the whole networks are the sums of their parts
+        found = costs.count_multiply_adds(space, table.genotype(number), TASK)
+        assert found == round(1e6 * products[number])
+
+
+def test_own_operations_and_products_of_inputs_are_counted():
+    class Attention(nnx.Module):
+        """A grouped convolution, a transposed one, and the product of what comes out."""
+
+        def __init__(self, channels, stride, *, norm, rngs):
+            self.down = nnx.Conv(channels, channels, (3, 3), 2, feature_group_count=2, rngs=rngs)
+            self.up = nnx.ConvTranspose(channels, channels, (2, 2), 2, rngs=rngs)
+            self.norm = norm(channels)
+
+        def __call__(self, x, use_running_average=False, key=None):
+            y = self.norm(self.up(self.down(x)), use_running_average)
+            attention = jnp.einsum("bhwc,bvwc->bwhv", y, y)
+            return jnp.einsum("bwhv,bvwc->bhwc", attention, y)
+
+    operations.register("attention_of_costs", Attention)
+    space = spaces.NASBench201(
+        channels=4, cells=3, stages=1, nodes=2, operations=("none", "attention_of_costs")
+    )
+    counts = [
+        costs.count_multiply_adds(
+            space, Genotype.create(space.name, {"cell": {"0->1": name}}), Task((8, 8, 3), 5)
+        )
+        for name in space.operations
+    ]
+    around = 9 * 3 * 4 * 64 + 4 * 5
+    down, up, products = 9 * 2 * 4 * 16, 4 * 4 * 4 * 16, 2 * 8 * 8 * 8 * 4
+    assert counts == [around, around + 3 * (down + up + products)]
+
+
+def test_products_count_as_often_as_loops_use_them():
+    x, weights = jnp.ones((2, 3)), {"own": jnp.ones((5, 3, 3)), "same": jnp.ones((3, 3))}
+
+    def function(weights, x):
+        def body(x, own):
+            y = jnp.tanh(x @ own @ weights["same"])
+            return jax.lax.cond(y.sum() > 0, lambda y: y @ own, lambda y: y, y), None
+
+        constant = x @ jnp.eye(3)
+        shared = weights["same"] @ weights["same"]
+        return jax.jit(jax.lax.scan, static_argnums=0)(body, constant, weights["own"])[0] @ shared
+
+    assert products.multiply_adds(function, weights, x) == 2 * 9 * (3 * 5 + 1) + 27

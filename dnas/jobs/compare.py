@@ -32,12 +32,14 @@ class Row:
       genotype: the architecture.
       accuracies: test accuracies, one for each seed.
       parameters: of its network, without an auxiliary head.
+      multiply_adds: of one image in it; see `dnas.costs.count_multiply_adds`.
     """
 
     name: str
     genotype: Genotype
     accuracies: tuple[float, ...]
     parameters: int
+    multiply_adds: int
 
     @property
     def mean(self) -> float:
@@ -55,6 +57,7 @@ class Row:
             "name": self.name,
             "genotype": {part: self.genotype[part] for part in self.genotype.parts()},
             "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
             "accuracies": list(self.accuracies),
             "mean": self.mean,
             "std": self.std,
@@ -179,11 +182,13 @@ def format_rows(rows: Sequence[Row], seeds: Sequence[int], budget: str) -> str:
       seeds: of their accuracies.
       budget: what every training got, in words.
     """
-    lines = [("architecture", "parameters", *(f"seed {seed}" for seed in seeds), "mean", "std")]
+    seed_names = (f"seed {seed}" for seed in seeds)
+    lines = [("architecture", "parameters", "multiply-adds", *seed_names, "mean", "std")]
     for row in rows:
         numbers = [f"{100 * accuracy:.2f}" for accuracy in (*row.accuracies, row.mean)]
         std = "-" if row.std is None else f"{100 * row.std:.2f}"
-        lines.append((row.name, f"{row.parameters:,}", *numbers, std))
+        counts = f"{row.parameters:,}", f"{row.multiply_adds:,}"
+        lines.append((row.name, *counts, *numbers, std))
     first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
     many = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
     text = [f"Test accuracy in %, {budget}, {many} each"]
@@ -326,10 +331,14 @@ def train_seeds(
                 trainer = trainer or train.Trainer(space, genotype, data, recipe, parallel)
                 title = f"{name}, seed {seed}"
                 result = trainer.run(seed, run.path, progress=progress, chunk=chunk, title=title)
-                stored = {"test_accuracy": result.test_accuracy, "parameters": result.parameters}
+                stored = {
+                    "test_accuracy": result.test_accuracy,
+                    "parameters": result.parameters,
+                    "multiply_adds": result.multiply_adds,
+                }
         facts.append(stored)
     accuracies = tuple(fact["test_accuracy"] for fact in facts)
-    return Row(name, genotype, accuracies, facts[0]["parameters"])
+    return Row(name, genotype, accuracies, facts[0]["parameters"], facts[0]["multiply_adds"])
 
 
 def budget(data: datasets.Dataset, recipe: Recipe) -> str:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from dnas import costs
 from dnas import data as datasets
 from dnas import parallel as parallels
 from dnas.genotype import Genotype
@@ -29,6 +30,7 @@ class TrainResult:
       test_accuracy: share of the test images that the last weights classify correctly.
       test_loss: mean cross-entropy on them.
       parameters: of the network without its auxiliary head, as publications count them.
+      multiply_adds: of one image in that network; see `dnas.costs.count_multiply_adds`.
       seconds: wall-clock time of the call that computed the result.
       seed: the training's seed.
       history: one dictionary for each epoch, with mean loss and accuracy on training batches.
@@ -39,6 +41,7 @@ class TrainResult:
     test_accuracy: float
     test_loss: float
     parameters: int
+    multiply_adds: int
     seconds: float
     seed: int
     history: list[dict[str, float]] = dataclasses.field(repr=False)
@@ -107,9 +110,7 @@ class Trainer:
                 facts = {
                     "test_accuracy": accuracy,
                     "test_loss": loss,
-                    "parameters": count_parameters(
-                        self._space, self._genotype, Task(data.image_shape, data.classes)
-                    ),
+                    **_counts(self._space, self._genotype, data),
                     "seconds": time.monotonic() - began,
                     "seed": seed,
                 }
@@ -233,10 +234,12 @@ def _training(
     )
 
 
-def count_parameters(space: SearchSpace, genotype: Genotype, task: Task) -> int:
-    """Number of parameters of a genotype's network, without an auxiliary head."""
-    network = nnx.eval_shape(lambda: space.network(genotype, task, rngs=nnx.Rngs(0)))
-    return sum(x.size for x in jax.tree.leaves(nnx.state(network, nnx.Param)))
+def _counts(space: SearchSpace, genotype: Genotype, data: datasets.Dataset) -> dict[str, int]:
+    network = space, genotype, Task(data.image_shape, data.classes)
+    return {
+        "parameters": costs.count_parameters(*network),
+        "multiply_adds": costs.count_multiply_adds(*network),
+    }
 
 
 def describe(

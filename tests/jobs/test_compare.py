@@ -19,7 +19,7 @@ def planted(toy):
 
     def make(*accuracies):
         rows = [
-            Row(f"random-{i}" if i else "found", toy.genotype("relu"), tuple(row), 1234)
+            Row(f"random-{i}" if i else "found", toy.genotype("relu"), tuple(row), 1234, 56789)
             for i, row in enumerate(accuracies)
         ]
         return Comparison(tuple(rows), tuple(range(len(accuracies[0]))), "toys, 1 epoch")
@@ -88,8 +88,9 @@ def test_table(planted):
     text = planted([0.90, 0.925], [0.8, 0.8], [0.85, 0.85]).format_table()
     title, header, first, *_, verdict = text.splitlines()
     assert title == "Test accuracy in %, toys, 1 epoch, 2 seeds each"
-    assert header.split() == ["architecture", "parameters", "seed", "0", "seed", "1", "mean", "std"]
-    assert first.split() == ["found", "1,234", "90.00", "92.50", "91.25", "1.77"]
+    names = "architecture parameters multiply-adds seed 0 seed 1 mean std"
+    assert header.split() == names.split()
+    assert first.split() == ["found", "1,234", "56,789", "90.00", "92.50", "91.25", "1.77"]
     assert len(header) == len(first)
     assert verdict.startswith("Search helped")
     assert planted([0.9], [0.8]).format_table().splitlines()[2].split()[-1] == "-"

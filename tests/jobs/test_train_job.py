@@ -98,6 +98,7 @@ def test_network_learns_and_is_tested_with_its_last_weights(trained, stripes):
     assert (result.network(images).logits.argmax(-1) == stripes.test.labels).all()
     # 12 inputs, 4 hidden units with scale and shift, 4 classes; without the auxiliary head.
     assert result.parameters == (12 * 4 + 4) + 2 * 4 + (4 * 4 + 4)
+    assert result.multiply_adds == 12 * 4 + 4 * 4
 
 
 def test_one_seed_gives_the_same_weights_and_another_does_not(trained):
