@@ -21,7 +21,8 @@ from experiments.flags import choose, reject_unknown
 from experiments.parts import PART_KEYS, PARTS
 
 _SPACE_KEYS = ("name", "channels", "cells", "nodes", "stages", "stem_multiplier", "stem", "subset")
-_NOT_AUGMENT = ("name", "data_dir", "train_limit", "pool")
+_NOT_AUGMENT = ("name", "data_dir", "path", "size", "train_limit", "pool")
+_NOT_READ = ("name", "train_limit", "pool", *datasets.Augment._fields)
 _DATA_KEYS = (*_NOT_AUGMENT, *datasets.Augment._fields)
 _TOP_KEYS = ("seed", "preset", "space", "data", "search", "train", "compare_random", "table")
 
@@ -80,7 +81,7 @@ def make_data(config: ConfigDict) -> datasets.Dataset:
     section = config.data
     reject_unknown("config.data", section, _DATA_KEYS)
     with naming("config.data"):
-        data = datasets.load(section.name, section.get("data_dir"))
+        data = datasets.load(section.name, **_given(section, *_NOT_READ))
         data = datasets.pooled(data, section.get("pool", 1))
     if section.get("train_limit") is None:
         return data

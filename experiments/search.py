@@ -29,7 +29,13 @@ Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
     space.stages                nas_bench_201 only: stages, with a reduction between each two
     space.stem_multiplier, .stem, .subset   darts only; the stem is cifar or imagenet, the subset
                                 one of s1, s2, s3, s4
-    data.name, data.data_dir    digits, or an image set of tensorflow-datasets and where it lies
+    data.name                   digits (embedded), folder, arrays, or an image set of
+                                tensorflow-datasets
+    data.data_dir               where the sets of tensorflow-datasets lie
+    data.path                   of a folder of images (train/CLASS/NAME.png, and test/ likewise, or
+                                a fifth of each class is the test split), or of an .npz of arrays
+                                (x_train, y_train, x_test, y_test)
+    data.size                   a folder's images become squares of so many pixels a side
     data.train_limit            use only so many train images
     data.pool                   average images over squares of so many pixels
     data.crop_padding, .flip, .cutout       augmentation during the search
@@ -112,6 +118,7 @@ def prepare(settings: flags.Settings) -> Job:
     Raises:
       ValueError: a setting is wrong; the message names it.
     """
+    from dnas import data as datasets
     from dnas.jobs import stages
     from dnas.jobs.search import check_augment, check_batch, check_table
     from experiments import build
@@ -137,6 +144,8 @@ def prepare(settings: flags.Settings) -> Job:
             check_table(job.table, job.space, job.data.name)
     if job.train is not None:
         _check_training(settings, job)
+    with build.naming("config.data"):
+        datasets.check_classes(job.data)  # reads all labels, so it comes last
     return job
 
 
@@ -203,7 +212,7 @@ def run(settings: flags.Settings, job: Job) -> None:
         progress=settings.progress,
         config=config.to_dict(),
     )
-    print(f"\nfound: {job.space.format(result.genotype)}\n")
+    print(f"\ndata: {job.data.summary}\nfound: {job.space.format(result.genotype)}\n")
     if result.selection:
         print("by a selection, whose decisions report.json tells; the mixture before it:")
     print(discretize.summary(result.report))

@@ -29,7 +29,8 @@ them here):
     train.dtype                     float32, or bfloat16 for the forward and backward pass
     space.name, .nodes, .stages, .stem_multiplier, .stem, .subset   of the genotype; see
                                     python -m experiments.search --help
-    data.name, data.data_dir        digits, or an image set of tensorflow-datasets and its place
+    data.name, .data_dir, .path, .size      digits, a folder of images, an .npz of arrays, or an
+                                    image set of tensorflow-datasets; likewise
     data.train_limit, seed          use only so many train images; the seed chooses which
     data.pool                       average images over squares of so many pixels
 
@@ -110,6 +111,7 @@ def prepare(settings: flags.Settings) -> Job:
     Raises:
       ValueError: a setting is wrong; the message names it.
     """
+    from dnas import data as datasets
     from dnas.jobs import train
     from experiments import build
 
@@ -129,6 +131,8 @@ def prepare(settings: flags.Settings) -> Job:
     job = Job(space, genotype, build.make_data(config), wanted)
     with build.naming("config.train"):
         train.check(job.space, job.genotype, job.data, wanted.recipe, settings.parallel)
+    with build.naming("config.data"):
+        datasets.check_classes(job.data)  # reads all labels, so it comes last
     return job
 
 
@@ -151,7 +155,7 @@ def run(settings: flags.Settings, job: Job) -> None:
         table = compare.format_rows([row], seeds, compare.budget(job.data, recipe))
         files.write_json("result.json", row.as_dict() | {"seeds": list(seeds)})
         files.write_text("result.txt", table + "\n")
-    print(f"\n{job.space.format(job.genotype)}\n\n{table}")
+    print(f"\n{job.space.format(job.genotype)}\n\ndata: {job.data.summary}\n{table}")
     print(f"files: {files.path or 'none; give --workdir to keep the result'}", flush=True)
 
 

@@ -7,10 +7,12 @@
 """
 
 from dnas.data.augment import Augment, normalise, preprocess
-from dnas.data.dataset import DEVICE_BUDGET, Dataset, Split, halve, limit
+from dnas.data.dataset import DEVICE_BUDGET, Dataset, Split, check_classes, halve, limit
 from dnas.data.feeds import DeviceFeed, Feed, StreamFeed, evaluation_batches, make_feed
+from dnas.data.folder import from_folder
 from dnas.data.pooling import pooled
-from dnas.data.sources import digits, from_arrays, load
+from dnas.data.reading import bars
+from dnas.data.sources import digits, from_arrays, from_npz, load
 from dnas.data.tfds_source import from_tfds
 
 __all__ = [
@@ -21,9 +23,13 @@ __all__ = [
     "Feed",
     "Split",
     "StreamFeed",
+    "bars",
+    "check_classes",
     "digits",
     "evaluation_batches",
     "from_arrays",
+    "from_folder",
+    "from_npz",
     "from_tfds",
     "halve",
     "limit",

@@ -5,20 +5,24 @@ halving work on the indices, so that nothing is decoded before somebody asks for
 then only what was asked for: a search that never touches the test split never decodes it.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
+import warnings
 from typing import Protocol
 
 import numpy as np
 
 from dnas.data.content import Content, blocks, hashed
+from dnas.data.reading import bar
 
 DEVICE_BUDGET = 2**30  # Bytes of uint8 images up to which a set is kept in memory.
 STATISTICS_IMAGES = 50_000  # Images from which mean and standard deviation are computed.
 
 # Numbers that set the random streams of `limit` and `halve` apart where both get one seed.
 _LIMIT, _HALVE = 1, 2
+_SHOWN = 5  # classes that a line names
 
 
 class Source(Protocol):
@@ -57,6 +61,9 @@ class ArraySource:
 
     all_images: np.ndarray
     all_labels: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"ArraySource({_amount(self)})"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -110,6 +117,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __repr__(self) -> str:
+        return f"Split({_amount(self)})"
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of one image."""
@@ -131,7 +141,7 @@ class Split:
         """All images, uint8 ``[N, H, W, C]``; decoded when first asked for, then kept."""
         return self._arrays[0]
 
-    @property
+    @functools.cached_property
     def labels(self) -> np.ndarray:
         """All labels, int32 ``[N]``; no image is decoded for them."""
         return self._arrays[1] if "_arrays" in self.__dict__ else self.source.labels(self.indices)
@@ -151,12 +161,14 @@ class Dataset:
       train: what search and training may use.
       test: what only the final evaluation of a trained network may use.
       classes: number of classes; labels are 0..classes-1.
+      class_names: their names, in the order of the labels; None where they have none.
     """
 
     name: str
     train: Split
     test: Split
     classes: int
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self):
         if self.train.image_shape != self.test.image_shape:
@@ -164,6 +176,25 @@ class Dataset:
                 f"{self.name!r}: train images are {self.train.image_shape} but test images "
                 f"{self.test.image_shape}; height, width and channels must agree"
             )
+        if self.class_names is not None and len(self.class_names) != self.classes:
+            raise ValueError(
+                f"{self.name!r}: class_names has {len(self.class_names)} names, but there are "
+                f"{self.classes} classes: give each class one, in the order of the labels"
+            )
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.summary})"
+
+    @property
+    def summary(self) -> str:
+        """The set in a line: name, images, classes, splits."""
+        names = [] if self.class_names is None else list(self.class_names[:_SHOWN])
+        names += ["..."] * (0 < len(names) < self.classes)
+        called = f" ({', '.join(names)})" if names else ""
+        return (
+            f"{self.name}, {size_text(self.image_shape)} pixels, {self.classes} classes{called}, "
+            f"{len(self.train):,} train images, {len(self.test):,} test images"
+        )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -191,6 +222,70 @@ class Dataset:
         return statistics(self.train)
 
 
+def size_text(shape: tuple[int, ...]) -> str:
+    """A shape in words: ``32x32x3``."""
+    return "x".join(map(str, shape))
+
+
+def many_sizes(sizes: collections.Counter, shown: int = 4) -> str:
+    """Sizes of images with their numbers, the most frequent first: ``2 sizes (8x8: 3, 9x8: 1)``."""
+    common = [f"{size_text(size)}: {number:,}" for size, number in sizes.most_common(shown)]
+    rest = ", ..." * (len(sizes) > shown)
+    return f"{len(sizes):,} sizes ({', '.join(common)}{rest})"
+
+
+def _amount(images: Source | Split) -> str:
+    return f"{len(images):,} images of {size_text(images.image_shape)}"
+
+
+def absent_classes(
+    labels: np.ndarray, classes: int, names: tuple[str, ...] | None = None
+) -> str | None:
+    """The classes that no label stands for, in words.
+
+    Args:
+      labels: integers ``[N]``, each from 0 to `classes` - 1.
+      classes: number of classes, however many.
+      names: their names, where they have any.
+
+    Returns:
+      The first few and how many there are; None where every class has a label.
+    """
+    present = set(np.unique(labels).tolist())
+    missing = classes - len(present)
+    if not missing:
+        return None
+    absent = (label for label in range(classes) if label not in present)
+    few = list(itertools.islice(absent, _SHOWN))
+    text = ", ".join(str(label) if names is None else f"{label} ({names[label]})" for label in few)
+    return text + (f", ... ({missing} in all)" if missing > len(few) else "")
+
+
+def check_classes(data: Dataset) -> None:
+    """Sees to it that every class has train images.
+
+    Where `limit` took the last images of a class, which is what a quick try may want, it warns.
+
+    Raises:
+      ValueError: a class has no images in the whole train split.
+    """
+    absent = absent_classes(data.train.labels, data.classes, data.class_names)
+    if absent is None:
+        return
+    if len(data.train) < len(data.train.source):
+        warnings.warn(
+            f"the limit to {len(data.train)} train images leaves none of the classes {absent} of "
+            f"{data.name!r}: they cannot be learned, and every test image of them counts as wrong",
+            stacklevel=2,
+        )
+        return
+    raise ValueError(
+        f"the data set {data.name!r} has no train images of the classes {absent}: number the "
+        "classes that there are by names, y = np.unique(data.train.labels, return_inverse=True), "
+        "and give the arrays to dnas.data.from_arrays"
+    )
+
+
 def statistics(
     split: Split, count: int = STATISTICS_IMAGES, budget: int = DEVICE_BUDGET
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -205,8 +300,6 @@ def statistics(
     Returns:
       Two tuples of one number per channel. A standard deviation of zero is replaced by one.
     """
-    from tqdm.auto import tqdm
-
     height, width, channels = split.image_shape
     count = max(1, min(len(split), count, budget // (height * width * channels)))
     chosen = np.linspace(0, len(split) - 1, count).astype(np.int64)
@@ -218,7 +311,7 @@ def statistics(
     # Blocks keep the sums of bytes and of their squares within 32 bits, where sums are exact
     # and fast.
     blocks = np.array_split(chosen, -(-count // 512))
-    for block in tqdm(blocks, "mean and std", unit="block", delay=2, leave=False, disable=small):
+    for block in blocks if small else bar(blocks, "mean and std", unit="block", delay=2):
         some = images[block] if small else split.source.load(split.indices[block])[0]
         some = some.reshape(len(some), -1)
         total += some.sum(0, dtype=np.uint32).reshape(-1, channels).sum(0, dtype=np.int64)

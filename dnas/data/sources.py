@@ -1,35 +1,68 @@
 """Data sets that need no preparation: the embedded digits, and a user's own arrays."""
 
+import collections
+import functools
+import os
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from dnas.data.dataset import ArraySource, Dataset, Split
+from dnas.data.dataset import ArraySource, Dataset, Split, absent_classes, many_sizes
+from dnas.data.folder import from_folder
+from dnas.data.tfds_source import from_tfds
+
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def load(name: str, data_dir: str | None = None) -> Dataset:
+def load(
+    name: str,
+    data_dir: str | None = None,
+    path: str | os.PathLike | None = None,
+    size: int | None = None,
+) -> Dataset:
     """A data set by name.
 
     Args:
-      name: ``'digits'``, or the name of any image classification set of TensorFlow Datasets
-        (``'cifar10'``, ``'mnist'``, ...; see `from_tfds`).
+      name: ``'digits'``, ``'folder'`` (see `from_folder`), ``'arrays'`` (see `from_npz`), or the
+        name of any image classification set of TensorFlow Datasets (``'cifar10'``, ``'mnist'``,
+        ...; see `from_tfds`).
       data_dir: the folder of prepared TensorFlow Datasets.
+      path: the folder of images, or the file of arrays.
+      size: the side in pixels to which the images of a folder are brought.
 
     Returns:
       The data set.
 
     Raises:
-      ValueError: there is no such set, it is of no use here, or `data_dir` comes with digits.
-      FileNotFoundError: the set is not prepared.
+      ValueError: there is no such set, it is of no use here, or it does not read an argument.
+      FileNotFoundError: the set is not prepared, or there is nothing at `path`.
     """
-    if name != "digits":
-        from dnas.data.tfds_source import from_tfds
-
-        return from_tfds(name, data_dir)
-    if data_dir is not None:
+    own = {
+        "digits": (digits, ()),
+        "folder": (from_folder, ("path", "size")),
+        "arrays": (from_npz, ("path",)),
+    }
+    make, keys = own.get(name, (functools.partial(from_tfds, name), ("data_dir",)))
+    given = {"data_dir": data_dir, "path": path, "size": size}
+    given = {key: value for key, value in given.items() if value is not None}
+    for key, value in given.items():
+        if key not in keys:
+            raise ValueError(
+                f"{key}={value!r} is not used by the data set {name!r}, which reads "
+                f"{' and '.join(keys) or 'nothing: it is embedded'}; leave {key} out, or name "
+                "another set: 'folder' reads path and size, 'arrays' path, those of TensorFlow "
+                "Datasets data_dir"
+            )
+    if "path" in keys and path is None:
         raise ValueError(
-            f"the data set 'digits' is embedded and reads no data_dir, got {data_dir!r}: leave "
-            "data_dir out, or name a data set of TensorFlow Datasets such as 'cifar10'"
+            f"path must be given with the data set {name!r}: it is where the "
+            f"{'folder of images' if name == 'folder' else 'file of arrays (.npz)'} lies"
         )
-    return digits()
+    return make(**given)
 
 
 def digits() -> Dataset:
@@ -47,7 +80,54 @@ def digits() -> Dataset:
     train, test = train_test_split(
         np.arange(len(images)), test_size=360, stratify=labels, random_state=0
     )
-    return from_arrays(images[train], labels[train], images[test], labels[test], name="digits")
+    names = [str(digit) for digit in range(10)]
+    return from_arrays(
+        images[train], labels[train], images[test], labels[test], "digits", class_names=names
+    )
+
+
+def from_npz(path: str | os.PathLike) -> Dataset:
+    """A data set of a NumPy archive.
+
+    Args:
+      path: an ``.npz`` file with the arrays `x_train`, `y_train`, `x_test` and `y_test` of
+        `from_arrays`, and `class_names` if it has them; others are not read. Pickled objects
+        are refused.
+
+    Returns:
+      The data set; its name is the file's without the ending.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is no such archive, lacks an array, or an array is not as it must be.
+    """
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"path={str(path)!r}: there is no such file")
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no zip file")
+        with np.load(path, allow_pickle=False) as archive:
+            found = archive.files
+            missing = [key for key in _ARRAYS if key not in found]
+            arrays = {k: archive[k] for k in (*_ARRAYS, "class_names") if k in found}
+    except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"path={str(path)!r} is no .npz archive of plain arrays, as np.savez(path, "
+            f"x_train=..., y_train=..., x_test=..., y_test=...) writes one: {error}"
+        ) from error
+    if missing:
+        raise ValueError(
+            f"path={str(path)!r} lacks {', '.join(missing)}; it must hold {', '.join(_ARRAYS)}, "
+            f"and holds {', '.join(found) or 'nothing'}"
+        )
+    names = arrays.pop("class_names", None)
+    if names is not None:
+        names = names.tolist()
+    try:
+        return from_arrays(**arrays, name=path.stem, class_names=names)
+    except ValueError as error:
+        raise ValueError(f"path={str(path)!r}: {error}") from error
 
 
 def from_arrays(
@@ -56,15 +136,17 @@ def from_arrays(
     x_test: np.ndarray,
     y_test: np.ndarray,
     name: str = "arrays",
+    class_names: Sequence[str] | None = None,
 ) -> Dataset:
     """A data set of arrays.
 
     Args:
       x_train: uint8 images ``[N, H, W, C]``, or ``[N, H, W]`` for one channel.
-      y_train: integer labels ``[N]``, 0..classes-1.
+      y_train: integer labels ``[N]``, 0..classes-1, each of them at least once.
       x_test: test images, shaped alike.
       y_test: their labels.
       name: what to call the set.
+      class_names: names of the classes in the order of the labels, if they have any.
 
     Returns:
       The data set; it has as many classes as the largest train label says.
@@ -77,23 +159,40 @@ def from_arrays(
     classes = int(y_train.max()) + 1
     if classes < 2:
         raise ValueError("y_train holds one class only (0): there is nothing to classify")
+    if (absent := absent_classes(y_train, classes)) is not None:
+        raise ValueError(
+            f"y_train goes up to {classes - 1} and lacks the labels {absent}: every class must "
+            "have train images; number those that there are by names, y_train = "
+            "np.unique(y_train, return_inverse=True), and y_test = np.searchsorted(names, y_test)"
+        )
     if y_test.max() >= classes:
         raise ValueError(
             f"y_test holds the label {y_test.max()}, but y_train only 0..{classes - 1}: every "
             "class must have train images"
         )
-    train, test = ArraySource(x_train, y_train), ArraySource(x_test, y_test)
-    return Dataset(name, Split.all(train), Split.all(test), classes)
+    train, test = (
+        Split.all(ArraySource(images, labels.astype(np.int32)))
+        for images, labels in ((x_train, y_train), (x_test, y_test))
+    )
+    names = None if class_names is None else _names(class_names)
+    return Dataset(name, train, test, classes, names)
 
 
-def _images(name: str, images: np.ndarray) -> np.ndarray:
+def _names(names: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(names)
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"class_names must be texts, one a class, got {name!r} among them")
+    return names
+
+
+def _images(name: str, images: Any) -> np.ndarray:
     """Checks images and gives them a channel axis."""
+    if isinstance(images, list | tuple) or np.asarray(images).dtype == object:
+        images = _stacked(name, images)
     images = np.asarray(images)
-    if images.dtype != np.uint8:
-        advice = "cast them to uint8, 0..255"
-        if np.issubdtype(images.dtype, np.floating):
-            advice = "images in [0, 1] become uint8 by np.rint(255 * x).astype(np.uint8)"
-        raise ValueError(f"{name} must be uint8, got {images.dtype}: {advice}")
+    if images.dtype != np.uint8 and images.size:
+        raise ValueError(f"{name} must be uint8, got {images.dtype}: {_cast_advice(images)}")
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or 0 in images.shape:
@@ -109,15 +208,49 @@ def _images(name: str, images: np.ndarray) -> np.ndarray:
     return images
 
 
-def _labels(name: str, labels: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Checks labels against their images and makes them int32."""
+def _stacked(name: str, images: Any) -> np.ndarray:
+    """Single images, which must be of one size, as one array."""
+    images = [np.asarray(image) for image in images]
+    sizes = collections.Counter(image.shape for image in images)
+    if len(sizes) > 1:
+        found = many_sizes(sizes)
+        raise ValueError(
+            f"{name} holds images of {found}: resize them to one, as by cv2.resize(image, (32, "
+            "32), interpolation=cv2.INTER_AREA), or let dnas.data.from_folder(path, size=32) do it"
+        )
+    return np.stack(images) if images else np.empty(0, np.uint8)
+
+
+def _cast_advice(images: np.ndarray) -> str:
+    """How to make uint8 of images of another type."""
+    kind = images.dtype.kind
+    if kind == "f" and not np.isfinite(images).all():
+        return "some pixels are NaN or infinite; mend or drop those images first"
+    if kind == "f" and images.min() >= 0 and images.max() <= 1:
+        return "images in [0, 1] become uint8 by np.rint(255 * x).astype(np.uint8)"
+    if kind in "fiu" and images.min() >= 0 and images.max() <= 255:
+        return "images in 0..255 become uint8 by np.rint(x).astype(np.uint8)"
+    if kind in "fiu":
+        return (
+            f"their values go from {images.min():.4g} to {images.max():.4g}; bring them to 0..255 "
+            "and cast them to uint8"
+        )
+    return "images are numbers 0..255; cast them to uint8"
+
+
+def _labels(name: str, labels: Any, images: np.ndarray) -> np.ndarray:
+    """Checks labels against their images."""
     labels = np.asarray(labels)
-    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
         advice = "labels are integers 0..classes-1, one an image"
         if labels.ndim == 2 and labels.shape[1] == 1:
             advice += "; drop the last axis: y[:, 0]"
         elif labels.ndim == 2:
             advice += "; one-hot rows become numbers by y.argmax(axis=1)"
+        elif labels.dtype.kind in "bf":
+            advice += "; classes written in another type become numbers by y.astype(np.int32)"
+        else:
+            advice += "; classes become numbers by names, y = np.unique(y, return_inverse=True)"
         raise ValueError(
             f"{name} must be an integer array [images], got {labels.dtype} of shape "
             f"{list(labels.shape)}: {advice}"
@@ -125,5 +258,8 @@ def _labels(name: str, labels: np.ndarray, images: np.ndarray) -> np.ndarray:
     if len(labels) != len(images):
         raise ValueError(f"{name} has {len(labels)} labels, but there are {len(images)} images")
     if labels.min() < 0:
-        raise ValueError(f"{name} holds the label {labels.min()}: labels are 0..classes-1")
-    return labels.astype(np.int32)
+        raise ValueError(
+            f"{name} holds the label {labels.min()}: labels are 0..classes-1; images without a "
+            "label are of no use here"
+        )
+    return labels

@@ -4,20 +4,19 @@ The records must have been prepared as ``array_record``, which gives random acce
 decoded by OpenCV, in threads (it releases Python's lock).
 """
 
-import concurrent.futures
 import dataclasses
+import difflib
 import itertools
 import os
 from typing import Any
 
 import numpy as np
 
+from dnas.data import reading
 from dnas.data.content import Content, blocks, hashed, spread
 from dnas.data.dataset import DEVICE_BUDGET, Dataset, Split
 
-# Images a thread decodes at a time: enough to make handing out work cheap, few enough to keep
-# all threads busy to the end.
-_BLOCK = 256
+_SHOWN = 10  # prepared sets that a line names
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,6 +44,9 @@ class TfdsSource:
     def __len__(self) -> int:
         return len(self.records)
 
+    def __repr__(self) -> str:
+        return f"TfdsSource({self.name!r}, {len(self):,} records)"
+
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Source.read`.
 
@@ -65,27 +67,7 @@ class TfdsSource:
 
     def load(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Source.load`."""
-        from tqdm.auto import tqdm
-
-        images = np.empty((len(indices), *self.image_shape), np.uint8)
-        labels = np.empty(len(indices), np.int32)
-
-        def fill(start: int) -> int:
-            some = slice(start, start + _BLOCK)
-            images[some], labels[some] = self.read(indices[some])
-            return len(labels[some])
-
-        # Two threads a processor: one decodes while the other waits for Python's lock.
-        threads = 2 * (os.cpu_count() or 1)
-        with (
-            concurrent.futures.ThreadPoolExecutor(threads) as pool,
-            tqdm(
-                total=len(indices), desc=f"reading {self.name}", unit="image", delay=1, leave=False
-            ) as bar,
-        ):
-            for count in pool.map(fill, range(0, len(indices), _BLOCK)):
-                bar.update(count)
-        return images, labels
+        return reading.read_all(self.read, indices, self.image_shape, f"reading {self.name}")
 
     def labels(self, indices: np.ndarray) -> np.ndarray:
         """See `Source.labels`."""
@@ -152,14 +134,9 @@ def from_tfds(name: str, data_dir: str | None = None) -> Dataset:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except Exception as error:  # Builders are code of their own and raise what they like.
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"TensorFlow Datasets has no usable set {name!r} (data_dir {folder}): {reason}\n"
-            "The names are listed at https://www.tensorflow.org/datasets/catalog; the embedded "
-            "set is 'digits'"
-        ) from error
+        raise ValueError(_possible(name, folder, str(error).strip().split("\n")[0])) from error
     # What the set is comes first: preparing one that is of no use would be a waste.
-    keys, image_shape, classes = _task(name, builder.info)
+    keys, image_shape, names = _task(name, builder.info)
     splits = [split for split in ("train", "test", "validation") if split in builder.info.splits]
     if not splits:
         raise FileNotFoundError(
@@ -185,13 +162,32 @@ def from_tfds(name: str, data_dir: str | None = None) -> Dataset:
                 f"again. {_how(name, folder)}"
             ) from error
         label = f"{name} {which} ({folder})"
-        return Split.all(TfdsSource(label, records, features, *keys, image_shape, classes))
+        source = TfdsSource(label, records, features, *keys, image_shape, len(names))
+        source.labels(np.zeros(1, int))  # Some sets have test images without labels.
+        return Split.all(source)
 
-    return Dataset(name, split("train"), split(splits[1]), classes)
+    return Dataset(name, split("train"), split(splits[1]), len(names), names)
 
 
-def _task(name: str, info: Any) -> tuple[tuple[str, str], tuple[int, int, int], int]:
-    """The keys of image and label, the images' shape and the number of classes."""
+def _possible(name: str, folder: str, reason: str) -> str:
+    """What is wrong with a name, and which ones there are."""
+    import tensorflow_datasets as tfds
+
+    known = tfds.list_builders(with_community_datasets=False)
+    alike = difflib.get_close_matches(name, [*known, "digits", "folder", "arrays"], 3)
+    place = os.path.expanduser(folder)
+    prepared = sorted(set(os.listdir(place)) & set(known)) if os.path.isdir(place) else []
+    hints = {"prepared there": prepared[:_SHOWN], "alike": alike}
+    hints = "".join(f"; {what}: {', '.join(names)}" for what, names in hints.items() if names)
+    return (
+        f"there is no usable data set {name!r} (data_dir {folder}): {reason} Possible are 'digits' "
+        "(embedded), 'folder' (images, at path), 'arrays' (an .npz file, at path), and the image "
+        f"sets of TensorFlow Datasets, https://www.tensorflow.org/datasets/catalog{hints}"
+    )
+
+
+def _task(name: str, info: Any) -> tuple[tuple[str, str], tuple[int, int, int], tuple[str, ...]]:
+    """The keys of image and label, the images' shape and the names of the classes."""
     import tensorflow_datasets as tfds
 
     keys = info.supervised_keys
@@ -222,7 +218,7 @@ def _task(name: str, info: Any) -> tuple[tuple[str, str], tuple[int, int, int], 
         raise ValueError(
             f"the data set {name!r} has {label.num_classes} classes; at least two are needed"
         )
-    return tuple(keys), tuple(image.shape), label.num_classes
+    return tuple(keys), tuple(image.shape), tuple(label.names)
 
 
 def _how(name: str, folder: str) -> str:

@@ -250,6 +250,7 @@ def compare(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be different and at least one, got {seeds!r}")
     train.check(space, found, data, recipe, parallel)
+    datasets.check_classes(data)
     drawn = draw(space, found, random, np.random.default_rng(rng_seed))
     architectures = {FOUND: found} | {f"random-{i}": g for i, g in enumerate(drawn, 1)}
 

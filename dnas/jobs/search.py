@@ -106,6 +106,7 @@ def search(
     if table is not None:
         check_table(table, space, data.name)
     stages.check(preset, space, epochs)
+    datasets.check_classes(data)  # reads all labels, so it comes last
     settings = describe(space, data, preset, seed, augment)
     settings["search"] |= {"epochs": epochs, "batch_size": batch_size}
     settings["parallel"] = fingerprint.of_devices(parallel)

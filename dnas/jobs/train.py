@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -71,7 +72,9 @@ class Trainer:
     ):
         self._space, self._genotype, self._data, self._recipe = space, genotype, data, recipe
         self._parallel = parallels.make(parallel)
-        training = _training(space, genotype, data, recipe, self._parallel.axis_name)
+        preprocess = datasets.preprocess(recipe.augment, data.mean, data.std)
+        axis_name = self._parallel.axis_name
+        training = _training(space, genotype, data, recipe, preprocess, axis_name)
         self._init = initialize.compiled(training.init)
         self._advance = self._parallel.advance(loop.watched(training.step, "train_loss"))
         self._evaluate = make_evaluate(training, data.mean, data.std)
@@ -157,6 +160,7 @@ def train(
       dnas.jobs.loop.DivergedError: a loss or a weight became NaN or Inf.
     """
     check(space, genotype, data, recipe, parallel)
+    datasets.check_classes(data)
     trainer = Trainer(space, genotype, data, recipe, parallel)
     return trainer.run(seed, workdir, progress=progress, chunk=chunk)
 
@@ -189,8 +193,10 @@ def check(
             f"got {recipe.batch_size}"
         )
     _check_auxiliary(space, genotype, Task(data.image_shape, data.classes), recipe)
-    # Tracing a step meets all that images can be too small for.
-    training = _training(space, genotype, data, recipe, axis_name=None)
+    # Tracing a step meets all that images can be too small for; no image is decoded for it.
+    ones = (1.0,) * data.image_shape[-1]
+    preprocess = datasets.preprocess(recipe.augment, ones, ones)
+    training = _training(space, genotype, data, recipe, preprocess)
     batch = recipe.batch_size // devices.devices
     image = jax.ShapeDtypeStruct((batch, *data.image_shape), np.uint8)
     label = jax.ShapeDtypeStruct((batch,), np.int32)
@@ -220,7 +226,8 @@ def _training(
     genotype: Genotype,
     data: datasets.Dataset,
     recipe: Recipe,
-    axis_name: str | None,
+    preprocess: Callable[[jax.Array, jax.Array], jax.Array],
+    axis_name: str | None = None,
 ) -> Training:
     """`supervised` on a data set."""
     return supervised(
@@ -229,7 +236,7 @@ def _training(
         Task(data.image_shape, data.classes),
         recipe,
         total_steps=recipe.epochs * (len(data.train) // recipe.batch_size),
-        preprocess=datasets.preprocess(recipe.augment, data.mean, data.std),
+        preprocess=preprocess,
         axis_name=axis_name,
     )
 

@@ -35,6 +35,8 @@ def make(space: str, **train) -> ConfigDict:
             "data": {
                 "name": "cifar10",
                 "data_dir": config_dict.placeholder(str),
+                "path": config_dict.placeholder(str),
+                "size": config_dict.placeholder(int),
                 "train_limit": config_dict.placeholder(int),
                 "pool": 1,
                 "crop_padding": 4,

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dnas.data import Dataset, Split, digits, from_arrays, halve, limit
+from dnas.data import Dataset, Split, check_classes, digits, from_arrays, halve, limit
 from dnas.data.dataset import ArraySource, statistics
 
 
@@ -122,3 +122,32 @@ def test_a_constant_channel_can_be_divided_by():
 def test_shapes_of_train_and_test_must_agree():
     with pytest.raises(ValueError, match=r"\(4, 4, 1\).*\(5, 4, 1\)"):
         Dataset("odd", Split.all(counting(4, (4, 4, 1))), Split.all(counting(4, (5, 4, 1))), 4)
+
+
+def test_the_prompt_shows_one_line():
+    data = digits()
+    assert repr(data) == (
+        "Dataset(digits, 8x8x1 pixels, 10 classes (0, 1, 2, 3, 4, ...), 1,437 train images, "
+        "360 test images)"
+    )
+    assert repr(data.train) == "Split(1,437 images of 8x8x1)"
+    assert repr(data.train.source) == "ArraySource(1,437 images of 8x8x1)"
+    nameless = dataclasses.replace(data, class_names=None)
+    assert "10 classes, 1,437" in repr(nameless)
+
+
+def test_a_class_without_train_images_is_refused_and_after_a_limit_warned_of():
+    """Labels 0..11 with 5 left out: nobody's limit but the source itself lacks it."""
+    source = counting(12)
+    source.all_labels[5] = 4
+    names = tuple("abcdefghijkl")
+    data = Dataset("letters", Split.all(source), Split.all(counting(3)), 12, names)
+    with pytest.raises(ValueError, match=r"'letters' has no train images of the classes 5 \(f\): "):
+        check_classes(data)
+    whole = dataclasses.replace(data, train=Split.all(counting(12)))
+    check_classes(whole)
+    limited = dataclasses.replace(whole, train=limit(whole.train, 10, seed=0))
+    gone = sorted(set(range(12)) - set(limited.train.labels.tolist()))
+    named = ", ".join(f"{label} \\({names[label]}\\)" for label in gone)
+    with pytest.warns(UserWarning, match=f"limit to 10 train images .* classes {named} of 'let"):
+        check_classes(limited)

@@ -51,6 +51,8 @@ def prepared(tmp_path_factory):
 def test_keys_shapes_and_classes_come_from_the_builder(prepared):
     data = from_tfds("dnas_pictures", prepared)
     assert (data.image_shape, data.classes) == ((5, 7, 1), 3)
+    assert data.class_names == ("0", "1", "2")
+    assert "dnas_pictures, 5x7x1 pixels, 3 classes (0, 1, 2), 300" in repr(data)
     assert (len(data.train), len(data.test)) == (300, 8)
     grey = data.train.images[:, 0, 0, 0]
     assert (data.train.images == grey[:, None, None, None]).all()
@@ -93,6 +95,16 @@ def test_content_is_that_of_the_records_and_nothing_is_decoded(prepared, monkeyp
 def test_an_unknown_set_is_named():
     with pytest.raises(ValueError, match=r"'no_such_set' \(data_dir /nowhere\)"):
         load("no_such_set", "/nowhere")
+
+
+def test_an_unknown_set_lists_what_is_possible(tmp_path):
+    (tmp_path / "mnist").mkdir()
+    with pytest.raises(ValueError) as caught:
+        load("cifar", str(tmp_path))
+    message = str(caught.value)
+    for possible in ("'digits'", "'folder'", "'arrays'", "prepared there: mnist", "alike: cifar10"):
+        assert possible in message
+    assert "\n" not in message
 
 
 def test_an_unprepared_set_says_how_to_prepare_it(tmp_path):
