@@ -74,13 +74,14 @@ def main(prepare: Callable[[Settings], Any], run: Callable[[Settings, Any], None
         if not _FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # libraries are talkative at INFO
         # Outside of a loop there is nothing to save, so a signal ends the script at once.
-        signal.signal(signal.SIGTERM, _terminate)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _terminate)
         settings = Settings(_FLAGS.config, _FLAGS.workdir, _FLAGS.parallel, _FLAGS.progress)
         if _FLAGS.cache:
             _keep_compiled()
         try:
             _run(prepare, run, settings)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # the second one, while the first was heeded
             fail("interrupted", code=130)
 
     app.run(guarded, flags_parser=_parse)
@@ -160,8 +161,9 @@ def _run(prepare: Callable, run: Callable, settings: Settings) -> None:
         fail(str(error))
 
 
-def _terminate(*_) -> NoReturn:
-    print("stopped by SIGTERM between two jobs; nothing was in flight", file=sys.stderr, flush=True)
+def _terminate(number: int, _frame: Any) -> NoReturn:
+    name = signal.Signals(number).name
+    print(f"stopped by {name} between two jobs; nothing was in flight", file=sys.stderr, flush=True)
     sys.exit(0)
 
 

@@ -76,6 +76,11 @@ The working directory holds config.json, metrics.jsonl, TensorBoard events, chec
 alphas.npz (their history), genotype.json, report.json, and the table of the comparison.
 """
 
+if __name__ == "__main__":
+    from experiments import starting
+
+    starting.heed_signals()
+
 import dataclasses
 import pathlib
 from typing import Any

@@ -38,6 +38,11 @@ The working directory holds result.json, result.txt and a directory for each see
 config.json, metrics.jsonl, TensorBoard events, checkpoints and result.json.
 """
 
+if __name__ == "__main__":
+    from experiments import starting
+
+    starting.heed_signals()
+
 import dataclasses
 import os
 from typing import Any

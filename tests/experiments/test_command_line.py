@@ -11,11 +11,13 @@ import time
 import numpy as np
 import pytest
 
+from dnas.jobs import settings
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def start(*arguments, cache=None, script=("-m", "experiments.search")):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+def start(*arguments, cache=None, script=("-m", "experiments.search"), path=ROOT):
+    environment = {**os.environ, "PYTHONPATH": f"{path}:{ROOT}", "JAX_PLATFORMS": "cpu"}
     if cache:
         environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     return subprocess.Popen(
@@ -85,7 +87,8 @@ def test_mistakes_are_named_in_a_line(arguments, message):
 
 def test_another_training_than_the_comparisons_is_refused_before_anything_is_written(tmp_path):
     (tmp_path / "compare").mkdir()
-    (tmp_path / "compare" / "config.json").write_text('{"train": {"epochs": 999}}')
+    stored = settings.stamped({"train": {"epochs": 999}}, None)
+    (tmp_path / "compare" / "config.json").write_text(json.dumps(stored))
     (tmp_path / "compare" / "metrics.jsonl").touch()
     (tmp_path / "config.json").write_text("{}")
     code, out, err = finish(start("--config.train.epochs=2", f"--workdir={tmp_path}"))
@@ -129,6 +132,20 @@ def test_how_a_script_ends(how, code, message):
     assert found == code and message in err
 
 
+def test_signals_while_a_script_starts(tmp_path):
+    # An import that takes long, as that of JAX may, and sends what a scheduler would.
+    code = "import os, signal\nos.kill(os.getpid(), signal.{})\nimport time\ntime.sleep(60)"
+    for name in ("SIGTERM", "SIGINT"):
+        (tmp_path / "ml_collections.py").write_text(code.format(name))
+        for script in ("experiments.search", "experiments.train"):
+            process = start(path=tmp_path, script=("-m", script))
+            code_, _, err = finish(process)
+            assert (
+                code_ == 0
+                and err == f"stopped by {name} before the run began; nothing was written\n"
+            )
+
+
 TINY = (
     "--config.space.channels=2",
     "--config.data.train_limit=32",
@@ -146,7 +163,8 @@ def test_a_preset_searches_by_its_name_with_other_numbers(tmp_path):
     assert code == 0, err
     assert "found: |" in out
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["preset"] == "darts_plus" and config["search"]["alpha_betas"] == [0.4, 0.9]
+    assert config["given"]["preset"] == "darts_plus"
+    assert config["search"]["alpha_betas"] == [0.4, 0.9] and config["search"]["momentum"] == 0.9
     report = json.loads((tmp_path / "report.json").read_text())
     choices = json.loads((tmp_path / "genotype.json").read_text())["choices"]["cell"]
     skips = list(choices.values()).count("skip_connect")

@@ -14,8 +14,8 @@ import pytest
 
 from dnas import data
 from dnas.data.dataset import ArraySource
-from dnas.jobs.fingerprint import of_data, plain
-from dnas.jobs.workdir import flatten
+from dnas.jobs.fingerprint import attributes, of_data, plain
+from dnas.jobs.settings import flatten
 
 SOURCE = """
 def function(x, *, known={"relu", "tanh", "sin"}):
@@ -43,10 +43,19 @@ def test_functions_differ_by_code_constants_names_defaults_and_closure():
     assert plain({"deep": [[[[[0.5]]]]]}) != plain({"deep": [[[[[0.25]]]]]})
 
 
+def test_numbers_in_code_are_told_apart_by_themselves():
+    def first(steps):
+        """Not 7."""
+        return (lambda step: 50.0 * step)(steps) - 3
+
+    assert plain(first)["code"]["numbers"] == [50.0, 3]
+    assert plain(lambda steps: (True, "7", None))["code"]["numbers"] == []
+
+
 def test_a_digest_is_the_same_in_every_process():
     code = (
         f"{SOURCE}\nimport numpy as np\nfrom dnas import data\n"
-        "from dnas.jobs.fingerprint import of_data, plain\n"
+        "from dnas.jobs.fingerprint import attributes, of_data, plain\n"
         "images, labels = np.arange(24, dtype=np.uint8).reshape(4, 2, 3), np.arange(4)\n"
         "print(plain(function), of_data(data.from_arrays(images, labels, images, labels)))"
     )
@@ -118,3 +127,12 @@ def test_smaller_images_are_other_data():
 
 def test_numbers_of_numpy_are_told_apart_like_those_of_python():
     assert plain({"a": np.float32(0.5), "b": np.int64(2)}) == {"a": 0.5, "b": 2}
+
+
+def test_attributes_of_what_is_no_dataclass():
+    class Own:
+        def __init__(self):
+            self.rate, self.made = 0.5, lambda: 2
+
+    assert attributes(Own())["rate"] == 0.5
+    assert attributes(Own())["made"]["code"]["numbers"] == [2]
