@@ -15,7 +15,9 @@ __all__ = [
     "Task",
     "__version__",
     "data",
+    "evaluate",
     "hypergrad",
+    "open",
     "presets",
     "relax",
     "search",
@@ -24,7 +26,12 @@ __all__ = [
 ]
 
 # Whole jobs, imported when first used: they bring what only they need.
-_JOBS = {"search": "dnas.jobs.search", "train": "dnas.jobs.train"}
+_JOBS = {
+    "evaluate": "dnas.jobs.evaluate",
+    "open": "dnas.jobs.opened",
+    "search": "dnas.jobs.search",
+    "train": "dnas.jobs.train",
+}
 
 
 def __getattr__(name: str) -> Any:

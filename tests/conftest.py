@@ -45,6 +45,27 @@ def _forget_compiled():
 
 
 @pytest.fixture(scope="session")
+def digits_training(tmp_path_factory):
+    """A training of two steps on the digits, on eight devices, and its directory."""
+    import dnas
+    from dnas.jobs.recipe import Recipe
+
+    folder = tmp_path_factory.mktemp("digits")
+    space = dnas.spaces.NASBench201(channels=2, cells=1, nodes=2, stages=1)
+    result = dnas.train(
+        space,
+        space.parse("|nor_conv_3x3~0|"),
+        dnas.data.digits(),
+        Recipe(epochs=2, batch_size=1432, learning_rate=0.1),
+        seed=3,
+        workdir=folder,
+        parallel="pmap",
+        progress=False,
+    )
+    return result, folder
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
     """The folder of real data: $DNAS_DATA, or shared/data beside the checkout."""
     default = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -173,6 +173,70 @@ class Checkpoints:
         )
 
 
+def read_part(directory: str | os.PathLike, template: Tree) -> tuple[int, Tree]:
+    """Reads some leaves of the newest checkpoint and changes nothing, also while a run goes on.
+
+    Args:
+      directory: that of all checkpoints.
+      template: the leaves that are wanted, in their places; see `Checkpoints.restore`.
+
+    Returns:
+      The step and the tree.
+
+    Raises:
+      CheckpointError: there is no checkpoint, it is damaged, or it lacks such leaves.
+    """
+    directory = pathlib.Path(directory)
+    names = os.listdir(directory) if directory.is_dir() else []
+    steps = sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+    failed = [f"no checkpoint in {directory}"]
+    for step in steps:
+        path = directory / str(step)
+        try:
+            found = _read_leaves(path)
+        except Exception as error:  # damaged, or a run that goes on has just removed it
+            failed.append(f"the checkpoint {path} cannot be read: {error}")
+            continue
+        return step, _part(path, template, found)
+    raise CheckpointError(failed[min(1, len(failed) - 1)])
+
+
+def _read_leaves(path: pathlib.Path) -> dict[str, Any]:
+    """All leaves of a checkpoint by name."""
+    from orbax import checkpoint as ocp
+
+    def read(item: str, how: Any) -> Any:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            return checkpointer.restore(path, args=ocp.args.Composite(**{item: how}))[item]
+
+    entries = read("manifest", ocp.args.JsonRestore())["leaves"]
+    stored = [np.zeros(e["stored_shape"], jax.numpy.dtype(e["stored_type"])) for e in entries]
+    targets = {_name(i): leaf for i, leaf in enumerate(stored) if leaf.size}
+    arrays = dict(read("arrays", ocp.args.StandardRestore(targets)))
+    found = {}
+    for i, entry in enumerate(entries):
+        leaf = np.asarray(arrays.get(_name(i), stored[i]))
+        if _checksum(leaf) != entry["checksum"]:
+            raise ValueError(f"the checksum of {entry['leaf']} is wrong")
+        key = entry["key"]
+        found[entry["leaf"]] = jax.random.wrap_key_data(leaf, impl=key) if key else leaf
+    return found
+
+
+def _part(path: pathlib.Path, template: Tree, found: Mapping[str, Any]) -> Tree:
+    leaves = []
+    for place, wanted in jax.tree_util.tree_leaves_with_path(template):
+        name = jax.tree_util.keystr(place)
+        if name not in found or _signature(found[name]) != _signature(wanted):
+            there = _spell(_signature(found[name])) if name in found else "nothing"
+            raise CheckpointError(
+                f"the checkpoint {path} belongs to another network: {name} is {there} there, "
+                f"{_spell(_signature(wanted))} expected"
+            )
+        leaves.append(found[name])
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
 def _name(index: int) -> str:
     return f"{index:05d}"
 

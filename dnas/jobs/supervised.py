@@ -1,17 +1,14 @@
-"""The step that trains the network of one genotype, and the evaluation of what it trained."""
+"""The step that trains the network of one genotype."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax import lax
 
-from dnas import data as datasets
-from dnas import programs
 from dnas.genotype import Genotype
 from dnas.jobs import recipe as recipes
 from dnas.jobs.recipe import Recipe
@@ -48,11 +45,13 @@ class Training(NamedTuple):
       step: ``(state, batch) -> (state, metrics)``, with ``batch = {'image': uint8 [batch, H, W,
         C], 'label': int32 [batch]}`` and the metrics ``train_loss`` and ``train_accuracy``.
       network: ``state -> module``, the network with the state's weights.
+      apply: ``(state, images) -> logits``, in float32 with running averages.
     """
 
     init: Callable[[jax.Array], TrainState]
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     network: Callable[[TrainState], nnx.Module]
+    apply: Callable[[TrainState, jax.Array], jax.Array]
 
 
 def supervised(
@@ -134,7 +133,11 @@ def supervised(
     def network(state: TrainState) -> nnx.Module:
         return merge(state.params, state.batch_stats)
 
-    return Training(init, step, network)
+    def apply(state: TrainState, images: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(state.key, state.step)  # for operations that are random
+        return network(state)(images, train=False, key=key).logits
+
+    return Training(init, step, network, apply)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -142,6 +145,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
 
 
+<<<<<<< HEAD
 def make_evaluate(
     training: Training, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Callable[[TrainState, datasets.Split, int], tuple[float, float]]:
@@ -177,5 +181,7 @@ def make_evaluate(
     return evaluate
 
 
+=======
+>>>>>>> 0d8cb51 (Evaluation on any test split, and reading a run without resuming it)
 def _cast(tree: Any, dtype: jnp.dtype) -> Any:
     return jax.tree.map(lambda x: x.astype(dtype), tree)

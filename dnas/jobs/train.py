@@ -13,14 +13,17 @@ from flax import nnx
 from dnas import costs
 from dnas import data as datasets
 from dnas import parallel as parallels
+from dnas import spaces
 from dnas.genotype import Genotype
 from dnas.jobs import fingerprint, initialize, loop
+from dnas.jobs.evaluation import Signature, make_evaluate
 from dnas.jobs.recipe import Recipe
-from dnas.jobs.supervised import Training, make_evaluate, supervised
+from dnas.jobs.supervised import Training, supervised
 from dnas.jobs.workdir import open_workdir
 from dnas.space import SearchSpace, Task
 
 RESULT = "result.json"
+NETWORK = "network.json"  # what else it takes to use the network without its data set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,7 @@ class TrainResult:
       history: one dictionary for each epoch, with mean loss and accuracy on training batches.
       network: the trained network, ``network(images) -> NetworkOutput`` for float images that
         are normalised like the training's; a module holds arrays, so it is not compared.
+      signature: shape and normalisation of the images that it reads, and its classes.
     """
 
     test_accuracy: float
@@ -47,6 +51,7 @@ class TrainResult:
     seed: int
     history: list[dict[str, float]] = dataclasses.field(repr=False)
     network: nnx.Module = dataclasses.field(repr=False, compare=False)
+    signature: Signature = dataclasses.field(repr=False)
 
 
 class Trainer:
@@ -77,7 +82,8 @@ class Trainer:
         training = _training(space, genotype, data, recipe, preprocess, axis_name)
         self._init = initialize.compiled(training.init)
         self._advance = self._parallel.advance(loop.watched(training.step, "train_loss"))
-        self._evaluate = make_evaluate(training, data.mean, data.std)
+        self._signature = Signature.of(data)
+        self._evaluate = make_evaluate(training.apply, self._signature)
         self._network = training.network
 
     def run(
@@ -95,6 +101,8 @@ class Trainer:
         method = self._parallel.kind
         config = describe(self._space, self._genotype, data, recipe, method, seed)
         with open_workdir(workdir, config) as files:
+            own = None if spaces.known(self._space) else type(self._space).__qualname__
+            files.write_json(NETWORK, {**self._signature._asdict(), "own_space": own})
             state_key, feed_key = jax.random.split(jax.random.key(seed))
             outcome = loop.run(
                 self._init(state_key),
@@ -109,16 +117,21 @@ class Trainer:
             )
             facts = files.read_json(RESULT)
             if facts is None:
-                accuracy, loss = self._evaluate(outcome.state, data.test, recipe.batch_size)
+                evaluation = self._evaluate(outcome.state, data.test, recipe.batch_size)
                 facts = {
-                    "test_accuracy": accuracy,
-                    "test_loss": loss,
+                    "test_accuracy": evaluation.accuracy,
+                    "test_loss": evaluation.loss,
                     **_counts(self._space, self._genotype, data),
                     "seconds": time.monotonic() - began,
                     "seed": seed,
                 }
                 files.write_json(RESULT, facts)
-        return TrainResult(**facts, history=outcome.history, network=self._network(outcome.state))
+        return TrainResult(
+            **facts,
+            history=outcome.history,
+            network=self._network(outcome.state),
+            signature=self._signature,
+        )
 
 
 def train(
@@ -249,6 +262,11 @@ def _counts(space: SearchSpace, genotype: Genotype, data: datasets.Dataset) -> d
     }
 
 
+def describe_space(space: SearchSpace) -> dict[str, Any]:
+    """A space as plain data: its name and its attributes."""
+    return {"name": space.name, **fingerprint.attributes(space)}
+
+
 def describe(
     space: SearchSpace,
     genotype: Genotype,
@@ -268,7 +286,7 @@ def describe(
       seed: likewise; None describes trainings with several seeds.
     """
     return ({} if seed is None else {"seed": seed}) | {
-        "space": {"name": space.name, **fingerprint.attributes(space)},
+        "space": describe_space(space),
         "genotype": {part: genotype[part] for part in genotype.parts()},
         "data": fingerprint.of_data(data),
         "train": dataclasses.asdict(recipe),

@@ -37,6 +37,7 @@ __all__ = [
     "open_workdir",
 ]
 _SHOWN = 12  # differing settings in a message
+_SETTINGS = {"config.json", "network.json"}  # which say what is run, not what came of it
 
 
 class Workdir:
@@ -288,7 +289,7 @@ def check_workdir(
             )
         return None
     lines = settings.contradictions(stored, config, free)
-    if lines and names == ["config.json"]:
+    if lines and set(names) <= _SETTINGS:
         return None  # a run that wrote nothing else has nothing to lose
     if lines:
         more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import dnas
 from dnas import data as datasets
 from dnas import discretize
 from dnas.data.feeds import DeviceFeed
@@ -129,6 +130,17 @@ def test_result_and_files_agree(whole):
     report = json.loads((folder / "report.json").read_text())
     assert report["report"] == whole.report
     assert json.loads((folder / "config.json").read_text())["search"]["epochs"] == 3
+
+
+def test_what_was_found_can_be_opened_without_space_and_data(whole):
+    opened = dnas.open(whole.workdir)
+    assert opened.finished and opened.genotype == whole.genotype
+    assert opened.history == whole.history and opened.report == whole.report
+    assert opened.decisions == dict(ToySpace().decisions)
+    for name in ("alphas", "mix", "trajectory"):
+        stored, known = getattr(opened, name), getattr(whole, name)
+        assert stored.keys() == known.keys()
+        assert all(stored[key].tobytes() == known[key].tobytes() for key in known)
 
 
 def test_without_a_directory_it_is_the_same_search_and_writes_nothing(whole, tmp_path, monkeypatch):
@@ -287,6 +299,9 @@ def test_killed_between_two_epochs_it_ends_as_the_uninterrupted_search(tmp_path,
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
     with np.load(tmp_path / "alphas.npz") as stored:
         assert len(stored["alphas/cell"]) == 3  # ahead of the checkpoint, as the kill fell between
+    opened = dnas.open(tmp_path)
+    assert not opened.finished and opened.history == whole.history[:1]
+    assert opened.alphas["cell"].tobytes() == whole.trajectory["alphas/cell"][2].tobytes()
     result = run(tmp_path)
     for name, array in whole.trajectory.items():
         assert result.trajectory[name].tobytes() == array.tobytes()

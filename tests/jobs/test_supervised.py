@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from dnas import data as datasets
+from dnas.jobs.evaluation import Signature, make_evaluate
 from dnas.jobs.recipe import Recipe
-from dnas.jobs.supervised import cross_entropy, make_evaluate, supervised
+from dnas.jobs.supervised import cross_entropy, supervised
 from dnas.space import Task
 
 TOTAL = 10
@@ -38,6 +39,11 @@ def make(toy, stripes):
 @pytest.fixture
 def batch(stripes):
     return {"image": stripes.train.images[:6], "label": stripes.train.labels[:6]}
+
+
+@pytest.fixture
+def signature(stripes):
+    return Signature(stripes.image_shape, stripes.classes, (0.3,), (0.3,))
 
 
 def leaves_equal(a, b):
@@ -82,7 +88,7 @@ def test_drop_path_follows_the_step(make, batch):
     np.testing.assert_allclose(seen, [0, 0.02, 0.04], atol=1e-7)
 
 
-def test_running_averages_are_updated_and_used(make, batch, stripes):
+def test_running_averages_are_updated_and_used(make, batch, stripes, signature):
     training, state = make()
     images = datasets.normalise(batch["image"], (0.3,), (0.3,)).reshape(6, -1)
     hidden = state.params["hidden"]
@@ -92,26 +98,28 @@ def test_running_averages_are_updated_and_used(make, batch, stripes):
     np.testing.assert_allclose(stats["mean"], 0.1 * before.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * before.var(0, ddof=1), rtol=1e-4)
     # Tested with other averages, the same weights answer differently.
-    evaluate = make_evaluate(training, (0.3,), (0.3,))
+    evaluate = make_evaluate(training.apply, signature)
     other = jax.tree.map(lambda x: x + 1, new.batch_stats)
     assert (
-        evaluate(new, stripes.test, 4)[1]
-        != evaluate(new._replace(batch_stats=other), stripes.test, 4)[1]
+        evaluate(new, stripes.test, 4).loss
+        != evaluate(new._replace(batch_stats=other), stripes.test, 4).loss
     )
 
 
 @pytest.mark.parametrize("batch_size", [4, 11, 16])
-def test_evaluation_counts_every_image_once(make, batch, stripes, batch_size):
+def test_evaluation_counts_every_image_once(make, batch, stripes, signature, batch_size):
     training, state = make()
     state, _ = training.step(state, batch)
     images = datasets.normalise(stripes.test.images, (0.3,), (0.3,))
     logits = training.network(state)(images).logits
     hits = int((logits.argmax(-1) == stripes.test.labels).sum())
     assert 0 < hits < 11
-    evaluate = make_evaluate(training, (0.3,), (0.3,))
-    accuracy, loss = evaluate(state, stripes.test, batch_size)
-    assert accuracy == hits / 11
-    np.testing.assert_allclose(loss, cross_entropy(logits, stripes.test.labels).mean(), rtol=1e-5)
+    evaluate = make_evaluate(training.apply, signature)
+    evaluation = evaluate(state, stripes.test, batch_size)
+    assert evaluation.accuracy == hits / 11
+    np.testing.assert_allclose(
+        evaluation.loss, cross_entropy(logits, stripes.test.labels).mean(), rtol=1e-5
+    )
 
 
 def test_bfloat16_computes_so_but_keeps_float32(make, batch):

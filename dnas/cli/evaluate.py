@@ -1,0 +1,86 @@
+r"""Tests a trained network on the test split of a data set.
+
+    dnas evaluate --run=runs/digits-trained/seed-0
+
+The run is the directory of one training. The data set is by default the one whose name its
+config.json holds. Nothing is written, and nothing that was stored before is returned.
+
+Examples:
+    # where the training's data set lies
+    dnas evaluate --run=runs/darts-trained/seed-0 --config.data.data_dir=DIR
+    # another data set, with images of the same shape and as many classes
+    dnas evaluate --run=runs/darts-trained/seed-0 --config.data.name=cifar10_corrupted \
+        --config.data.data_dir=DIR --output=corrupted.json
+"""
+
+import functools
+import pathlib
+import sys
+
+from absl import flags
+
+_DATA = "config.data."
+
+
+def _define() -> flags.FlagValues:
+    """The flags; not those of the process, since other scripts may be imported beside this one."""
+    values = flags.FlagValues()
+    text = functools.partial(flags.DEFINE_string, default=None, flag_values=values)
+    number = functools.partial(flags.DEFINE_integer, flag_values=values)
+    text("run", help="Directory of a finished training.")
+    text("output", help="JSON file to write all numbers to.")
+    number("batch_size", 256, "Images at a time.")
+    text(f"{_DATA}name", help="Name of the data set; the training's by default.")
+    text(f"{_DATA}data_dir", help="Folder of prepared TensorFlow Datasets.")
+    number(f"{_DATA}pool", 1, "Average images over squares of so many pixels.")
+    return values
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; the errors of a user are a line on stderr.
+
+    Args:
+      argv: name of the command and its flags.
+
+    Returns:
+      The exit status.
+    """
+    values = _define()
+    if {"--help", "-help", "-h", "-?"} & set(argv):
+        print(f"{__doc__}\nflags:\n{values.get_help()}")
+        return 0
+    try:
+        rest = values(argv)
+        if len(rest) > 1:
+            raise ValueError(f"unexpected argument {rest[1]!r}; flags are given as --name=value")
+        if not values.run:
+            raise ValueError("--run is missing: give the directory of a training")
+        _evaluate(values)
+    except (flags.Error, ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _evaluate(values: flags.FlagValues) -> None:
+    from dnas import data as datasets  # late: --help needs no jax
+    from dnas.jobs.evaluate import check_data, evaluate
+    from dnas.jobs.opened import OpenedTraining
+    from dnas.jobs.opened import open as open_run
+
+    run = open_run(values.run)
+    if not isinstance(run, OpenedTraining):
+        raise ValueError(f"--run={values.run}: a search has no trained network")
+    run.check_finished()
+    trained_on = run.settings["data"]
+    name = values[f"{_DATA}name"].value or trained_on["name"]
+    data = datasets.load(name, values[f"{_DATA}data_dir"].value)
+    data = datasets.pooled(data, values[f"{_DATA}pool"].value)
+    check_data(run.signature, data)
+    same = data.test.content.digest == trained_on["test"]["content"]
+    evaluation = evaluate(run, data, batch_size=values.batch_size)
+    which = "the test split of the training" if same else "another test split than the training's"
+    print(f"{name}, {which}\n{evaluation.format_table()}")
+    if values.output:
+        pathlib.Path(values.output).write_text(evaluation.to_json())
+        print(f"file: {values.output}")

@@ -1,0 +1,255 @@
+"""Reading what a search or a training left in its directory, also elsewhere and while it runs.
+
+Reading is not resuming: nothing is compared with the settings, the devices or the kernels of
+this process, nothing is written, and no data set is needed.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from dnas import discretize, spaces
+from dnas.genotype import Genotype
+from dnas.jobs import checkpoints, train, trajectory
+from dnas.jobs.evaluation import Signature
+from dnas.jobs.recipe import Recipe
+from dnas.jobs.settings import differences
+from dnas.jobs.supervised import supervised
+from dnas.jobs.workdir import Workdir, WorkdirError
+from dnas.space import Decision, SearchSpace, Task
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OpenedSearch:
+    """What the directory of a search holds.
+
+    Attributes:
+      workdir: the directory.
+      finished: whether the search came to its end; if not, all below is as of the last epoch that
+        was written, of the stage that is under way where there are several.
+      genotype: the architecture; None before the first epoch.
+      decisions: the tables of decisions, by name.
+      alphas: the architecture parameters, ``[rows, options]`` for each table.
+      mix: the mixing weights that they stand for, of the same shapes.
+      history: one dictionary for each epoch: epoch, step, mean losses and accuracies.
+      trajectory: alphas and mixing weights over time; see `dnas.jobs.result.SearchResult`.
+      report: how decided the mixing weights are, see `dnas.discretize.report`.
+      facts: what report.json says further, such as ``'epoch'``, ``'selection'`` and
+        ``'benchmark'``; empty before the end.
+      settings: of the search, as its config.json holds them.
+    """
+
+    workdir: pathlib.Path
+    finished: bool
+    genotype: Genotype | None
+    decisions: dict[str, Decision] = dataclasses.field(repr=False)
+    alphas: dict[str, np.ndarray] = dataclasses.field(repr=False)
+    mix: dict[str, np.ndarray] = dataclasses.field(repr=False)
+    history: list[dict[str, float]] = dataclasses.field(repr=False)
+    trajectory: dict[str, np.ndarray] = dataclasses.field(repr=False)
+    report: dict[str, Any] = dataclasses.field(repr=False)
+    facts: dict[str, Any] = dataclasses.field(repr=False)
+    settings: dict[str, Any] = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OpenedTraining:
+    """What the directory of a training holds.
+
+    Attributes:
+      workdir: the directory.
+      finished: whether the training came to its end; if not, the four attributes after `genotype`
+        are None, and the network is that of the newest checkpoint.
+      genotype: the architecture.
+      test_accuracy: of the training's data set, as it was computed at the end.
+      test_loss: likewise.
+      parameters: of the network without its auxiliary head.
+      seconds: wall-clock time of the call that computed the result.
+      seed: the training's seed.
+      history: one dictionary for each epoch.
+      settings: of the training, as its config.json holds them.
+      own_space: the user's space, where `dnas.open` got one.
+    """
+
+    workdir: pathlib.Path
+    finished: bool
+    genotype: Genotype
+    test_accuracy: float | None
+    test_loss: float | None
+    parameters: int | None
+    seconds: float | None
+    seed: int
+    history: list[dict[str, float]] = dataclasses.field(repr=False)
+    settings: dict[str, Any] = dataclasses.field(repr=False)
+    own_space: SearchSpace | None = dataclasses.field(default=None, repr=False)
+
+    @functools.cached_property
+    def _facts(self) -> dict[str, Any]:
+        facts = Workdir(self.workdir).read_json(train.NETWORK)
+        if facts is None:
+            raise WorkdirError(
+                f"workdir: {self.workdir} holds no {train.NETWORK}, which tells shape and "
+                "normalisation of the network's images: an earlier version of dnas wrote it"
+            )
+        return facts
+
+    @property
+    def signature(self) -> Signature:
+        """Shape and normalisation of the images that the network reads, and its classes."""
+        facts = self._facts
+        tuples = {name: tuple(facts[name]) for name in ("image_shape", "mean", "std")}
+        return Signature(classes=facts["classes"], **tuples)
+
+    @functools.cached_property
+    def space(self) -> SearchSpace:
+        """The space, with the channels and cells of the network.
+
+        Raises:
+          WorkdirError: it is a user's own, and `dnas.open` did not get it.
+        """
+        own = self._facts["own_space"]
+        if self.own_space is not None:
+            return self.own_space
+        if own is not None:
+            raise WorkdirError(
+                f"workdir: the network in {self.workdir} is of the space {own!r}, which is not one "
+                "of the package: give it, dnas.open(workdir, space=...)"
+            )
+        return spaces.rebuild(self.settings["space"])
+
+    @functools.cached_property
+    def network(self) -> nnx.Module:
+        """The network with its weights; see `dnas.jobs.train.TrainResult`. Read when asked for.
+
+        Raises:
+          WorkdirError: as for `space`.
+          dnas.jobs.checkpoints.CheckpointError: there are no weights yet, or they are damaged.
+        """
+        task = Task(self.signature.image_shape, self.signature.classes)
+        training = supervised(
+            self.space,
+            self.genotype,
+            task,
+            Recipe(**self.settings["train"]),
+            total_steps=1,
+            preprocess=lambda key, images: images,
+        )
+        # Weights alone: the optimizer's state is for resuming.
+        state = jax.eval_shape(training.init, jax.random.key(0))._replace(opt_state=None)
+        _, state = checkpoints.read_part(self.workdir / "checkpoints", state)
+        return training.network(jax.device_put(state))
+
+    def check_finished(self) -> None:
+        """Raises WorkdirError unless the training came to its end."""
+        if not self.finished:
+            done, epochs = len(self.history), self.settings["train"]["epochs"]
+            raise WorkdirError(
+                f"workdir: the training in {self.workdir} is not finished, {done} of {epochs} "
+                "epochs are done; the command that began it goes on with it"
+            )
+
+
+def open(
+    workdir: str | os.PathLike, space: SearchSpace | None = None
+) -> OpenedSearch | OpenedTraining:
+    """Reads the directory of a search or of a training, whatever devices and kernels it ran on.
+
+    It writes nothing and needs no data set; the run may be going on meanwhile.
+
+    Args:
+      workdir: the directory.
+      space: of the network, where a training was of a user's own space; those of the package are
+        rebuilt from the settings in the directory.
+
+    Raises:
+      dnas.jobs.workdir.WorkdirError: the directory holds no run, or several.
+      ValueError: the space is not the one of the training.
+    """
+    path = pathlib.Path(workdir).expanduser().resolve()
+    settings = Workdir(path).read_json("config.json") if path.is_dir() else None
+    if settings is None:
+        what = "there is no such directory" if not path.is_dir() else "it holds no config.json"
+        raise WorkdirError(f"workdir: {path} is not the directory of a run: {what}")
+    if "search" in settings:
+        return _search(path, settings)
+    if "genotype" in settings and "seed" in settings:
+        return _training(path, settings, space)
+    runs = sorted(
+        str(config.parent.relative_to(path))
+        for pattern in ("*/config.json", "*/*/config.json")
+        for config in path.glob(pattern)
+    )
+    raise WorkdirError(
+        f"workdir: {path} holds several runs ({', '.join(runs[:6])}{', ...' * (len(runs) > 6)}): "
+        "open one of them"
+    )
+
+
+def _search(path: pathlib.Path, settings: dict[str, Any]) -> OpenedSearch:
+    facts = Workdir(path).read_json("report.json")
+    # The files of all stages together come last.
+    stages = sorted(path.glob("stage*"), key=lambda p: (len(p.name), p.name), reverse=True)
+    folders = [p for p in (path, *stages) if (p / "alphas.npz").is_file()] or [path]
+    files = Workdir(folders[0])
+    arrays = files.read_arrays("alphas.npz") or {}
+    options = trajectory.tables(arrays, "options")
+    decisions = {
+        name: Decision(tuple(rows.tolist()), tuple(options[name].tolist()))
+        for name, rows in trajectory.tables(arrays, "rows").items()
+    }
+    epoch = -1 if facts is None else facts["epoch"]
+    alphas, mix = (
+        {name: array[epoch] for name, array in trajectory.tables(arrays, part).items()}
+        for part in ("alphas", "mix")
+    )
+    genotype = files.path / "genotype.json" if facts is None else path / "genotype.json"
+    return OpenedSearch(
+        workdir=path,
+        finished=facts is not None,
+        genotype=Genotype.load(genotype) if genotype.is_file() else None,
+        decisions=decisions,
+        alphas=alphas,
+        mix=mix,
+        history=_history(files.path),
+        trajectory=trajectory.read(files) or {},
+        report=discretize.report(mix, decisions),
+        facts={} if facts is None else facts,
+        settings=settings,
+    )
+
+
+def _training(
+    path: pathlib.Path, settings: dict[str, Any], space: SearchSpace | None
+) -> OpenedTraining:
+    if space is not None:
+        given = {"space": train.describe_space(space)}
+        if lines := differences({"space": settings["space"]}, json.loads(json.dumps(given))):
+            raise ValueError(
+                f"space: it is not the one of the training in {path}: {'; '.join(lines)}"
+            )
+    facts = Workdir(path).read_json(train.RESULT)
+    unknown = dict.fromkeys(("test_accuracy", "test_loss", "parameters", "seconds"))
+    return OpenedTraining(
+        workdir=path,
+        finished=facts is not None,
+        genotype=Genotype.create(settings["space"]["name"], settings["genotype"]),
+        **{"seed": settings["seed"], **(unknown if facts is None else facts)},
+        history=_history(path),
+        settings=settings,
+        own_space=space,
+    )
+
+
+def _history(path: pathlib.Path) -> list[Mapping[str, float]]:
+    """The epochs in metrics.jsonl; a last line that is being written is not there yet."""
+    file = path / "metrics.jsonl"
+    text = file.read_text(errors="replace") if file.is_file() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

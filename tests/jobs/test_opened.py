@@ -1,0 +1,170 @@
+"""Reading the directory of a training: without its data set, devices and kernels."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from flax import nnx
+
+import dnas
+from dnas import spaces
+from dnas.jobs import checkpoints, fingerprint, train, workdir
+from dnas.jobs.recipe import Recipe
+from dnas.space import Mixing
+from dnas.spaces.darts import DARTS
+from dnas.spaces.nas_bench_201 import NASBench201
+
+SPACE = NASBench201(channels=2, cells=1, nodes=2, stages=1)
+WIDER = NASBench201(channels=4, cells=1, nodes=2, stages=1)
+GENOTYPE = SPACE.parse("|nor_conv_3x3~0|")
+RECIPE = Recipe(epochs=2, batch_size=1432, learning_rate=0.1)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return dnas.data.digits()
+
+
+@pytest.fixture
+def result(digits_training):
+    return digits_training[0]
+
+
+@pytest.fixture
+def folder(digits_training, tmp_path):
+    return shutil.copytree(digits_training[1], tmp_path / "moved")
+
+
+def logits(network, data):
+    return np.asarray(network(dnas.data.normalise(data.test.images, data.mean, data.std)).logits)
+
+
+def change(file, **values):
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_everything_of_a_training_is_there(result, folder, digits, monkeypatch):
+    devices = {"kind": "pmap", "devices": 8, "kernels": "some"}  # as if it had run elsewhere
+    change(folder / "config.json", parallel=devices)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr(fingerprint, "of_devices", lambda kind: pytest.fail("asked for devices"))
+    opened = dnas.open(folder)
+    assert opened.finished and opened.seed == 3
+    assert opened.genotype == GENOTYPE and opened.space == SPACE
+    for name in ("test_accuracy", "test_loss", "parameters", "history", "signature"):
+        assert getattr(opened, name) == getattr(result, name)
+    assert opened.signature.mean == digits.mean and opened.signature.classes == 10
+    np.testing.assert_array_equal(logits(opened.network, digits), logits(result.network, digits))
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_reading_is_not_resuming(folder, digits):
+    with pytest.raises(workdir.ContradictionError, match=r'parallel\.kind: "pmap" there, "none"'):
+        train.train(SPACE, GENOTYPE, digits, RECIPE, workdir=folder, progress=False, seed=3)
+
+
+def test_what_is_not_finished_says_so(result, folder, digits):
+    (folder / "result.json").unlink()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "st')  # being written
+    (folder / "checkpoints" / "9.orbax-checkpoint-tmp-1").mkdir()
+    (folder / "checkpoints" / "9").mkdir()  # being removed
+    opened = dnas.open(folder)
+    assert not opened.finished and opened.test_accuracy is None
+    assert opened.history == result.history
+    np.testing.assert_array_equal(logits(opened.network, digits), logits(result.network, digits))
+    assert (folder / "checkpoints" / "9.orbax-checkpoint-tmp-1").is_dir()
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(checkpoints.CheckpointError, match="no checkpoint in"):
+        _ = dnas.open(folder).network
+
+
+def test_a_space_of_ones_own_is_asked_for(result, folder, digits):
+    change(folder / "network.json", own_space="Mine")
+    opened = dnas.open(folder)
+    assert opened.test_accuracy == result.test_accuracy
+    with pytest.raises(workdir.WorkdirError, match=r"space 'Mine'.*dnas\.open\(workdir, space="):
+        _ = opened.network
+    network = dnas.open(folder, space=SPACE).network
+    np.testing.assert_array_equal(logits(network, digits), logits(result.network, digits))
+    with pytest.raises(ValueError, match=r"space: .*space\.channels: 2 there, 4 here"):
+        dnas.open(folder, space=WIDER)
+
+
+def test_a_subclass_is_not_the_space_it_derives_from():
+    class Mine(NASBench201):
+        pass
+
+    assert spaces.known(SPACE) and not spaces.known(Mine())
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        SPACE,
+        DARTS.subset("s1", cells=3),
+        DARTS(mixing=Mixing(partial=4, edge_normalization=True), stem="imagenet"),
+        NASBench201().restrict({"cell": {"0->1": ("none", "skip_connect")}}),
+    ],
+    ids=["tiny", "s1", "partial", "restricted"],
+)
+def test_spaces_come_back_from_plain_data(space):
+    settings = json.loads(json.dumps(train.describe_space(space)))
+    assert spaces.rebuild(settings) == space
+    with pytest.raises(ValueError, match=f"{space.name!r} are those of another version.*depth"):
+        spaces.rebuild(settings | {"depth": 3})
+    with pytest.raises(ValueError, match="space 'mine': expected one of nas_bench_201, darts"):
+        spaces.rebuild(settings | {"name": "mine"})
+
+
+def test_weights_of_another_network_are_refused(folder):
+    change(folder / "config.json", space=train.describe_space(WIDER))
+    with pytest.raises(checkpoints.CheckpointError, match="belongs to another network"):
+        _ = dnas.open(folder).network
+
+
+def test_places_that_hold_no_run_or_several(folder, tmp_path):
+    with pytest.raises(workdir.WorkdirError, match="no such directory"):
+        dnas.open(tmp_path / "nowhere")
+    with pytest.raises(workdir.WorkdirError, match=r"holds no config\.json"):
+        dnas.open(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"seeds": [0], "genotype": {}}))
+    with pytest.raises(workdir.WorkdirError, match=r"holds several runs \(moved\): open one"):
+        dnas.open(tmp_path)
+
+
+def test_networks_are_tested_on_any_test_split(result, folder, digits):
+    """With the training's mean, not that of the other data set."""
+    rng = np.random.default_rng(5)
+    images, labels = rng.integers(0, 256, (23, 8, 8, 1), np.uint8), np.arange(23) % 10
+    other = dnas.data.from_arrays(images, labels, images, labels, name="other")
+    assert other.mean != digits.mean
+    normal = dnas.data.normalise(images, digits.mean, digits.std)
+    predicted = np.asarray(result.network(normal).logits.argmax(-1))
+    confusion = [[((labels == i) & (predicted == j)).sum() for j in range(10)] for i in range(10)]
+    normalisation = {"mean": digits.mean, "std": digits.std}
+    for network, known in [
+        *((result, {}), (folder, {}), (dnas.open(folder), {}), (result.network, normalisation)),
+    ]:
+        evaluation = dnas.evaluate(network, other, batch_size=10, **known)
+        np.testing.assert_array_equal(evaluation.confusion, confusion)
+    change(folder / "result.json", test_accuracy=0.123)
+    assert dnas.evaluate(folder, digits).accuracy == result.test_accuracy  # computed again
+
+
+def test_what_cannot_be_evaluated_is_said_in_a_line(result, folder, digits):
+    images, labels = np.zeros((20, 9, 8, 1), np.uint8), np.arange(20) % 10
+    tall = dnas.data.from_arrays(images, labels, images, labels)
+    two = dnas.data.from_arrays(images[:, 1:], labels % 2, images[:, 1:], labels % 2)
+    (folder / "result.json").unlink()
+    for network, data, message in [
+        (result, tall, "data: the images of 'arrays' are 9x8x1, .* on images of 8x8x1"),
+        (result, two, "data: 'arrays' has 2 classes, but the network was trained to tell 10"),
+        (result.network, digits, "mean and std must be given for a network alone"),
+        (folder, digits, "is not finished, 2 of 2 epochs are done"),
+        (nnx.Linear, digits, "network must be .* got a"),
+    ]:
+        with pytest.raises(ValueError, match=message) as caught:
+            dnas.evaluate(network, data)
+        assert "\n" not in str(caught.value)
