@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from dnas import data as datasets
 from dnas import presets
 from dnas.space import SearchSpace
-from dnas.spaces import darts, nas_bench_201
+from dnas.spaces import DARTS, SPACES
 from experiments.flags import choose, reject_unknown
 from experiments.parts import PART_KEYS, PARTS
 
@@ -60,8 +60,7 @@ def make_space(config: ConfigDict, given: Collection[str] = ()) -> SearchSpace:
     """
     section = config.space
     reject_unknown("config.space", section, _SPACE_KEYS)
-    spaces = {"nas_bench_201": nas_bench_201.NASBench201, "darts": darts.DARTS}
-    space = choose("config.space.name", section.name, spaces)
+    space = choose("config.space.name", section.name, SPACES)
     settings = _given(section, "name", "subset")
     fields = [field.name for field in dataclasses.fields(space)]
     if section.get("subset") is not None and section.name != "darts":
@@ -72,7 +71,7 @@ def make_space(config: ConfigDict, given: Collection[str] = ()) -> SearchSpace:
         del settings[key]
     with naming("config.space"):
         if section.get("subset") is not None:
-            return darts.DARTS.subset(section.subset, **settings)
+            return DARTS.subset(section.subset, **settings)
         return space(**settings)
 
 

@@ -145,43 +145,5 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
 
 
-<<<<<<< HEAD
-def make_evaluate(
-    training: Training, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Callable[[TrainState, datasets.Split, int], tuple[float, float]]:
-    """Makes the function that tests a network; it compiles once.
-
-    Args:
-      training: whose states will be tested.
-      mean: of the training images, per channel.
-      std: likewise.
-
-    Returns:
-      ``(state, split, batch_size) -> (accuracy, loss)``: the share of a split's images that are
-      classified correctly, and the mean cross-entropy, in float32 with running averages.
-    """
-
-    @programs.once
-    @jax.jit
-    def tally(state, batch, weights):
-        images = datasets.normalise(batch["image"], mean, std)
-        key = jax.random.fold_in(state.key, state.step)  # for operations that are random
-        logits = training.network(state)(images, train=False, key=key).logits
-        hits = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
-        entropy = cross_entropy(logits, batch["label"])
-        # Where, not a product alone: what fills up a batch may be anything, also infinite.
-        entropy = jnp.where(weights > 0, entropy, 0)
-        return jnp.stack([weights @ hits, weights @ entropy, weights.sum()])
-
-    def evaluate(state, split, batch_size):
-        tallies = [tally(state, *b) for b in datasets.evaluation_batches(split, batch_size)]
-        hits, entropy, images = np.sum(jax.device_get(tallies), axis=0, dtype=np.float64)
-        return float(hits / images), float(entropy / images)
-
-    return evaluate
-
-
-=======
->>>>>>> 0d8cb51 (Evaluation on any test split, and reading a run without resuming it)
 def _cast(tree: Any, dtype: jnp.dtype) -> Any:
     return jax.tree.map(lambda x: x.astype(dtype), tree)

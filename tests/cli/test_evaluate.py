@@ -8,7 +8,9 @@ import pytest
 from dnas import cli
 
 
-def test_the_data_set_is_the_trainings_and_numbers_are_written(digits_training, tmp_path, capsys, monkeypatch):
+def test_the_data_set_is_the_trainings_and_numbers_are_written(
+    digits_training, tmp_path, capsys, monkeypatch
+):
     result, folder = digits_training
     output = tmp_path / "numbers.json"
     words = ["dnas", "evaluate", f"--run={folder}", f"--output={output}"]

@@ -56,6 +56,7 @@ class Method(NamedTuple):
     init: object
     step: object
     mix: object
+    frozen: object = None
 
 
 @dataclasses.dataclass(frozen=True)
