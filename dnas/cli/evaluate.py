@@ -8,9 +8,9 @@ config.json holds. Nothing is written, and nothing that was stored before is ret
 Examples:
     # where the training's data set lies
     dnas evaluate --run=runs/darts-trained/seed-0 --config.data.data_dir=DIR
-    # another data set, with images of the same shape and as many classes
-    dnas evaluate --run=runs/darts-trained/seed-0 --config.data.name=cifar10_corrupted \
-        --config.data.data_dir=DIR --output=corrupted.json
+    # another data set, with images of the same shape and the same classes
+    dnas evaluate --run=runs/mine-trained/seed-0 --config.data.name=folder \
+        --config.data.path=OTHERS --config.data.size=32 --output=others.json
 """
 
 import functools
@@ -32,6 +32,8 @@ def _define() -> flags.FlagValues:
     number("batch_size", 256, "Images at a time.")
     text(f"{_DATA}name", help="Name of the data set; the training's by default.")
     text(f"{_DATA}data_dir", help="Folder of prepared TensorFlow Datasets.")
+    text(f"{_DATA}path", help="Folder of images ('folder'), or file of arrays ('arrays').")
+    number(f"{_DATA}size", None, "Side in pixels that the images of a folder are brought to.")
     number(f"{_DATA}pool", 1, "Average images over squares of so many pixels.")
     return values
 
@@ -74,7 +76,8 @@ def _evaluate(values: flags.FlagValues) -> None:
     run.check_finished()
     trained_on = run.settings["data"]
     name = values[f"{_DATA}name"].value or trained_on["name"]
-    data = datasets.load(name, values[f"{_DATA}data_dir"].value)
+    where = {key: values[_DATA + key].value for key in ("data_dir", "path", "size")}
+    data = datasets.load(name, **where)
     data = datasets.pooled(data, values[f"{_DATA}pool"].value)
     check_data(run.signature, data)
     same = data.test.content.digest == trained_on["test"]["content"]

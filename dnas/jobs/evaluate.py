@@ -53,7 +53,9 @@ def evaluate(
                 "mean and std must be given for a network alone, those of the images that it was "
                 "trained on; the result of dnas.train, or its workdir, knows them"
             )
-        signature = Signature(data.image_shape, data.classes, tuple(mean), tuple(std))
+        signature = Signature(
+            data.image_shape, data.classes, tuple(mean), tuple(std), data.class_names
+        )
     else:
         if mean is not None or std is not None:
             raise ValueError("mean and std are those of the training here: leave them out")
@@ -100,6 +102,14 @@ def check_data(signature: Signature, data: datasets.Dataset) -> None:
         raise ValueError(
             f"data: {data.name!r} has {data.classes} classes, but the network was trained to tell "
             f"{signature.classes}"
+        )
+    names, others = signature.class_names, data.class_names
+    if names and others and names != others:
+        i, *_ = (i for i, pair in enumerate(zip(names, others, strict=True)) if len(set(pair)) > 1)
+        raise ValueError(
+            f"data: class {i} of {data.name!r} is {others[i]!r}, but the network was trained to "
+            f"call it {names[i]!r}; if it is the same, give dataclasses.replace(data, "
+            "class_names=None)"
         )
 
 

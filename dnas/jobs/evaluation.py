@@ -27,17 +27,19 @@ class Signature(NamedTuple):
       classes: number of classes.
       mean: of the images that it was trained on, per channel, scaled to [0, 1].
       std: their standard deviation, likewise; see `dnas.data.normalise`.
+      class_names: names of the classes, in the order of the labels; None where they have none.
     """
 
     image_shape: tuple[int, int, int]
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    class_names: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, data: datasets.Dataset) -> "Signature":
         """That of a network which is trained on a data set."""
-        return cls(data.image_shape, data.classes, data.mean, data.std)
+        return cls(data.image_shape, data.classes, data.mean, data.std, data.class_names)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ class Evaluation:
       loss: mean cross-entropy, in nats.
       confusion: number of images, int64 ``[classes, classes]``: rows are the true classes, columns
         the predicted ones.
-      class_names: names of the classes, in the order of the labels; None where there are none.
+      class_names: names of the classes, in the order of the labels; None where they have none.
     """
 
     loss: float
@@ -163,6 +165,6 @@ def make_evaluate(
         confusion = np.zeros((signature.classes, signature.classes), np.int64)
         np.add.at(confusion, (labels[counted], predicted[counted]), 1)
         loss = float(entropies.sum(dtype=np.float64) / confusion.sum())
-        return Evaluation(loss, confusion)
+        return Evaluation(loss, confusion, signature.class_names)
 
     return evaluate

@@ -26,6 +26,8 @@ from dnas.jobs.supervised import supervised
 from dnas.jobs.workdir import Workdir, WorkdirError
 from dnas.space import Decision, SearchSpace, Task
 
+_FACTS = ("test_accuracy", "test_loss", "parameters", "multiply_adds", "seconds")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OpenedSearch:
@@ -66,12 +68,13 @@ class OpenedTraining:
 
     Attributes:
       workdir: the directory.
-      finished: whether the training came to its end; if not, the four attributes after `genotype`
+      finished: whether the training came to its end; if not, the five attributes after `genotype`
         are None, and the network is that of the newest checkpoint.
       genotype: the architecture.
       test_accuracy: of the training's data set, as it was computed at the end.
       test_loss: likewise.
       parameters: of the network without its auxiliary head.
+      multiply_adds: of one image in that network.
       seconds: wall-clock time of the call that computed the result.
       seed: the training's seed.
       history: one dictionary for each epoch.
@@ -85,6 +88,7 @@ class OpenedTraining:
     test_accuracy: float | None
     test_loss: float | None
     parameters: int | None
+    multiply_adds: int | None
     seconds: float | None
     seed: int
     history: list[dict[str, float]] = dataclasses.field(repr=False)
@@ -104,9 +108,8 @@ class OpenedTraining:
     @property
     def signature(self) -> Signature:
         """Shape and normalisation of the images that the network reads, and its classes."""
-        facts = self._facts
-        tuples = {name: tuple(facts[name]) for name in ("image_shape", "mean", "std")}
-        return Signature(classes=facts["classes"], **tuples)
+        facts = {name: self._facts[name] for name in Signature._fields}
+        return Signature(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
 
     @functools.cached_property
     def space(self) -> SearchSpace:
@@ -236,12 +239,12 @@ def _training(
                 f"space: it is not the one of the training in {path}: {'; '.join(lines)}"
             )
     facts = Workdir(path).read_json(train.RESULT)
-    unknown = dict.fromkeys(("test_accuracy", "test_loss", "parameters", "seconds"))
     return OpenedTraining(
         workdir=path,
         finished=facts is not None,
         genotype=Genotype.create(settings["space"]["name"], settings["genotype"]),
-        **{"seed": settings["seed"], **(unknown if facts is None else facts)},
+        seed=settings["seed"],
+        **{name: (facts or {}).get(name) for name in _FACTS},
         history=_history(path),
         settings=settings,
         own_space=space,

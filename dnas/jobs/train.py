@@ -10,10 +10,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from dnas import costs
+from dnas import costs, spaces
 from dnas import data as datasets
 from dnas import parallel as parallels
-from dnas import spaces
 from dnas.genotype import Genotype
 from dnas.jobs import fingerprint, initialize, loop
 from dnas.jobs.evaluation import Signature, make_evaluate

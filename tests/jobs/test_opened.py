@@ -1,5 +1,6 @@
 """Reading the directory of a training: without its data set, devices and kernels."""
 
+import dataclasses
 import json
 import shutil
 
@@ -52,9 +53,17 @@ def test_everything_of_a_training_is_there(result, folder, digits, monkeypatch):
     opened = dnas.open(folder)
     assert opened.finished and opened.seed == 3
     assert opened.genotype == GENOTYPE and opened.space == SPACE
-    for name in ("test_accuracy", "test_loss", "parameters", "history", "signature"):
+    for name in (
+        "test_accuracy",
+        "test_loss",
+        "parameters",
+        "multiply_adds",
+        "history",
+        "signature",
+    ):
         assert getattr(opened, name) == getattr(result, name)
     assert opened.signature.mean == digits.mean and opened.signature.classes == 10
+    assert opened.signature.class_names == tuple("0123456789")
     np.testing.assert_array_equal(logits(opened.network, digits), logits(result.network, digits))
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -157,10 +166,16 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(result, folder, digits):
     images, labels = np.zeros((20, 9, 8, 1), np.uint8), np.arange(20) % 10
     tall = dnas.data.from_arrays(images, labels, images, labels)
     two = dnas.data.from_arrays(images[:, 1:], labels % 2, images[:, 1:], labels % 2)
+    others = dataclasses.replace(digits, class_names=("0", "one", *"23456789"))
     (folder / "result.json").unlink()
     for network, data, message in [
         (result, tall, "data: the images of 'arrays' are 9x8x1, .* on images of 8x8x1"),
         (result, two, "data: 'arrays' has 2 classes, but the network was trained to tell 10"),
+        (
+            result,
+            others,
+            "data: class 1 of 'digits' is 'one', but the network was trained to call it",
+        ),
         (result.network, digits, "mean and std must be given for a network alone"),
         (folder, digits, "is not finished, 2 of 2 epochs are done"),
         (nnx.Linear, digits, "network must be .* got a"),
