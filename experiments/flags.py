@@ -10,6 +10,7 @@ import pathlib
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -76,6 +77,7 @@ def main(prepare: Callable[[Settings], Any], run: Callable[[Settings, Any], None
         # Outside of a loop there is nothing to save, so a signal ends the script at once.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _terminate)
+        _show_warnings()
         settings = Settings(_FLAGS.config, _FLAGS.workdir, _FLAGS.parallel, _FLAGS.progress)
         if _FLAGS.cache:
             _keep_compiled()
@@ -142,14 +144,17 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _run(prepare: Callable, run: Callable, settings: Settings) -> None:
-    from dnas.jobs import checkpoints, loop, workdir  # late: --help needs no jax
+    from dnas import data  # late: --help needs no jax
+    from dnas.jobs import checkpoints, loop, workdir
 
     try:
-        job = prepare(settings)
+        with data.bars(settings.progress):
+            job = prepare(settings)
     except (ValueError, OSError, ImportError) as error:
         fail(str(error))
     try:
-        run(settings, job)
+        with data.bars(settings.progress):
+            run(settings, job)
     except loop.Stopped as stopped:
         print(stopped, file=sys.stderr, flush=True)
     except (
@@ -159,6 +164,20 @@ def _run(prepare: Callable, run: Callable, settings: Settings) -> None:
         OSError,  # a folder that cannot be written, a full disk
     ) as error:
         fail(str(error))
+
+
+def _show_warnings() -> None:
+    """Shows a warning that is for users as one line, and each of them once."""
+    shown, otherwise = set(), warnings.showwarning
+
+    def show(message, category, *where, **file):
+        if category is not UserWarning:
+            otherwise(message, category, *where, **file)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            print(f"warning: {message}", file=sys.stderr, flush=True)
+
+    warnings.showwarning = show
 
 
 def _terminate(number: int, _frame: Any) -> NoReturn:

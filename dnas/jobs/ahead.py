@@ -1,5 +1,6 @@
 """Calls that begin before their results are asked for, some of them at a time."""
 
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -42,5 +43,6 @@ class Ahead:
             return self._function(number)
         for i in range(number, number + 1 if alone else self._count):
             if i not in self._begun:
-                self._begun[i] = self._pool.submit(self._function, i)
+                context = contextvars.copy_context()  # whether bars are shown, for instance
+                self._begun[i] = self._pool.submit(context.run, self._function, i)
         return self._begun.pop(number).result()

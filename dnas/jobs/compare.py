@@ -13,6 +13,7 @@ import numpy as np
 from dnas import data as datasets
 from dnas.genotype import Genotype
 from dnas.jobs import train
+from dnas.jobs.progress import heeds_progress
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.workdir import Workdir, open_workdir
 from dnas.space import SearchSpace
@@ -198,6 +199,7 @@ def format_rows(rows: Sequence[Row], seeds: Sequence[int], budget: str) -> str:
     return "\n".join(text)
 
 
+@heeds_progress
 def compare(
     space: SearchSpace,
     found: Genotype,

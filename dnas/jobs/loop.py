@@ -294,14 +294,13 @@ class _Loop:
         return DivergedError(f"{name} became {value} {where} (epoch {epoch}). {self.way_back()}")
 
     def way_back(self) -> str:
-        """Where the last good checkpoint lies, and what may help."""
-        advice = "A smaller learning rate or stronger clipping may help."
+        """Where the last good checkpoint lies."""
         if not self.checkpoints:
-            return f"Nothing is saved because the run has no workdir. {advice}"
+            return "Nothing is saved because the run has no workdir."
         step = self.checkpoints.latest()
         if step is None:
-            return f"There is no checkpoint before it. {advice}"
-        return f"The last good checkpoint is {self.checkpoints.path(step)} (step {step}). {advice}"
+            return "There is no checkpoint before it."
+        return f"The last good checkpoint is {self.checkpoints.path(step)} (step {step})."
 
     def stopped(self, signal_name: str) -> Stopped:
         """Saves and returns the exception that ends the run."""

@@ -1,15 +1,29 @@
 """The progress of a run: a bar in a terminal or notebook, lines in a log file."""
 
+import functools
 import importlib.util
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
+
+from dnas.data import bars
 
 _SECONDS_BETWEEN_LINES = 30.0
 _SECONDS_BETWEEN_EPOCHS = 5.0
 _NAMES = {"accuracy": "acc", "train_loss": "loss"}
+
+
+def heeds_progress(job: Callable) -> Callable:
+    """Lets the argument `progress` of a job decide about the bars of its data, too."""
+
+    @functools.wraps(job)
+    def heeding(*arguments: Any, progress: bool = True, **settings: Any) -> Any:
+        with bars(progress):
+            return job(*arguments, progress=progress, **settings)
+
+    return heeding
 
 
 class Progress:

@@ -8,6 +8,7 @@ a config and back.
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -16,7 +17,19 @@ import optax
 
 from dnas import optimizers
 from dnas.data import Augment
+from dnas.space import SearchSpace
+from dnas.spaces.darts import DARTS
 
+# Where DARTS' recipe for ImageNet differs from that for CIFAR-10, as far as there are settings.
+_IMAGENET = {
+    "epochs": 250,
+    "batch_size": 128,
+    "learning_rate": 0.1,
+    "weight_decay": 3e-5,
+    "drop_path": 0.0,
+    "crop_padding": 0,
+    "cutout": 0,
+}
 DTYPES = ("float32", "bfloat16")
 
 
@@ -144,6 +157,28 @@ def nas_bench_201_recipe(**changes: Any) -> Recipe:
         flip=True,
     )
     return dataclasses.replace(published, **changes)
+
+
+def warn_of_stem(space: SearchSpace, recipe: Recipe) -> None:
+    """Warns where a network with DARTS' stem for ImageNet is to be trained as for CIFAR-10.
+
+    The published recipe for ImageNet (Liu et al., 2019, appendix A.3, and the authors' program)
+    also crops and scales images at random and smooths labels, which is not there yet.
+    """
+    if not isinstance(space, DARTS) or space.stem != "imagenet":
+        return
+    cifar = darts_recipe()
+    kept = [
+        f"{name}={value!r} ({_IMAGENET[name]!r})"
+        for name, value in dataclasses.asdict(recipe).items()
+        if name in _IMAGENET and value == getattr(cifar, name)
+    ]
+    if kept:
+        warnings.warn(
+            "the network has DARTS' stem for ImageNet, but its recipe is still that for CIFAR-10: "
+            f"{', '.join(kept)}; in parentheses is what was published for ImageNet",
+            stacklevel=3,
+        )
 
 
 def optimizer(recipe: Recipe, total_steps: int) -> optax.GradientTransformation:

@@ -12,7 +12,8 @@ from dnas import checks
 from dnas import data as datasets
 from dnas import parallel as parallels
 from dnas.benchmarks import NASBench201, nas_bench_201
-from dnas.jobs import fingerprint, stages
+from dnas.jobs import divergence, fingerprint, stages
+from dnas.jobs.progress import heeds_progress
 from dnas.jobs.result import SearchResult, conclude, look_up
 from dnas.jobs.workdir import open_workdir
 from dnas.space import SearchSpace, Task
@@ -39,6 +40,7 @@ class Preset(Protocol):
         """Makes the `dnas.bilevel.Search` for a space and a task."""
 
 
+@heeds_progress
 def search(
     space: SearchSpace,
     data: datasets.Dataset,
@@ -115,7 +117,7 @@ def search(
     setting = stages.Setting(
         data, seed, batch_size, augment, parallels.make(parallel), chunk, progress
     )
-    with open_workdir(workdir, settings, FREE) as files:
+    with open_workdir(workdir, settings, FREE) as files, divergence.explained(settings):
         searched = stages.run(setting, preset, space, epochs, files)
         return conclude(searched, data, augment, files, table, progress)
 

@@ -14,8 +14,10 @@ from dnas import costs, spaces
 from dnas import data as datasets
 from dnas import parallel as parallels
 from dnas.genotype import Genotype
-from dnas.jobs import fingerprint, initialize, loop
+from dnas.jobs import divergence, fingerprint, initialize, loop
+from dnas.jobs import recipe as recipes
 from dnas.jobs.evaluation import Signature, make_evaluate
+from dnas.jobs.progress import heeds_progress
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.supervised import Training, supervised
 from dnas.jobs.workdir import open_workdir
@@ -99,7 +101,7 @@ class Trainer:
         data, recipe = self._data, self._recipe
         method = self._parallel.kind
         config = describe(self._space, self._genotype, data, recipe, method, seed)
-        with open_workdir(workdir, config) as files:
+        with open_workdir(workdir, config) as files, divergence.explained(config):
             own = None if spaces.known(self._space) else type(self._space).__qualname__
             files.write_json(NETWORK, {**self._signature._asdict(), "own_space": own})
             state_key, feed_key = jax.random.split(jax.random.key(seed))
@@ -133,6 +135,7 @@ class Trainer:
         )
 
 
+@heeds_progress
 def train(
     space: SearchSpace,
     genotype: Genotype,
@@ -184,7 +187,7 @@ def check(
     recipe: Recipe,
     parallel: str = "none",
 ) -> None:
-    """Checks that arguments of `train` fit each other, without compiling anything.
+    """Checks that arguments of `train` fit each other, without compiling or decoding anything.
 
     Args:
       space: as `train` gets it.
@@ -214,6 +217,7 @@ def check(
     label = jax.ShapeDtypeStruct((batch,), np.int32)
     state = jax.eval_shape(training.init, jax.random.key(0))
     jax.eval_shape(training.step, state, {"image": image, "label": label})
+    recipes.warn_of_stem(space, recipe)
 
 
 def _check_auxiliary(space: SearchSpace, genotype: Genotype, task: Task, recipe: Recipe) -> None:

@@ -78,7 +78,7 @@ def parse_darts(text: str, space: str = "darts") -> Genotype:
 
     That is how the code of DARTS (Liu et al., 2019) prints and stores cells. Both pairs of node
     2 come first, then those of node 3, and so on. The concatenation may be a list, a tuple or
-    a range; ``NAME =`` may stand before it all.
+    a range, also as ``list(range(2, 6))``; ``NAME =`` may stand before it all.
 
     Args:
       text: the genotype.
@@ -209,26 +209,35 @@ def _parse_cell(part: str, node: ast.expr) -> dict[str, str]:
 def _check_concat(field: str, node: ast.expr, nodes: int) -> None:
     """Demands that a concatenation lists all the intermediate nodes."""
     expected = range(_INPUTS, _INPUTS + nodes)
-    found: object
-    if isinstance(node, ast.Call):
-        numbers = [_literal(field, argument) for argument in node.args]
-        if not (
-            isinstance(node.func, ast.Name)
-            and node.func.id == "range"
-            and not node.keywords
-            and all(type(number) is int for number in numbers)
-        ):
-            raise ValueError(f"{field} must be a list or a range, got {_source(node)}")
-        try:
-            found = range(*numbers)  # compared as a range: never unrolled, however long
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{field}: {_source(node)} is no range: {error}") from error
-    else:
-        found = _literal(field, node)
-        if isinstance(found, (list, tuple)) and all(type(number) is int for number in found):
-            expected = list(expected)
-            found = list(found)
-    if found != expected:
+    found = _concat(field, node)
+    # A range is compared as one, never unrolled, however long.
+    if found != (expected if isinstance(found, range) else list(expected)):
         raise ValueError(
             f"{field} must be all intermediate nodes, {list(expected)}, got {_source(node)}"
         )
+
+
+def _concat(field: str, node: ast.expr) -> list[int] | range:
+    """The nodes that ``[2, 3]``, ``range(2, 4)`` or ``list(range(2, 4))`` lists."""
+    name, arguments = _call(node)
+    if name in ("list", "tuple") and len(arguments) == 1:
+        return _concat(field, arguments[0])
+    found = [_literal(field, part) for part in arguments] if name == "range" else None
+    if name is None:
+        found = _literal(field, node)
+    if not isinstance(found, list | tuple) or any(type(number) is not int for number in found):
+        raise ValueError(f"{field} must be a list or a range of nodes, got {_source(node)}")
+    if name is None:
+        return list(found)
+    try:
+        return range(*found)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{field}: {_source(node)} is no range: {error}") from error
+
+
+def _call(node: ast.expr) -> tuple[str | None, list[ast.expr]]:
+    """The name and arguments of a call of a function by its name; None where it is none."""
+    if not isinstance(node, ast.Call):
+        return None, []
+    plain = isinstance(node.func, ast.Name) and not node.keywords
+    return node.func.id if plain else "", node.args

@@ -105,12 +105,15 @@ def test_help_begins_with_how_to_use_it():
 
 
 SCRIPT = """
-import os, signal, sys
+import os, signal, sys, warnings
 from experiments import flags
 from dnas.jobs import loop
 flags.define()
 def run(settings, job):
     if sys.argv[1] == "--workdir=loop":
+        for text in ("odd", "odd", "strange"):
+            warnings.resetwarnings()
+            warnings.warn(text)
         raise loop.Stopped("SIGTERM", 7, None)
     if sys.argv[1] == "--workdir=nan":
         raise loop.DivergedError("train_loss became nan at step 3")
@@ -122,7 +125,7 @@ flags.main(lambda settings: None, run)
 @pytest.mark.parametrize(
     ("how", "code", "message"),
     [
-        ("loop", 0, "stopped by SIGTERM after step 7"),
+        ("loop", 0, "warning: odd\nwarning: strange\nstopped by SIGTERM after step 7"),
         ("between", 0, "stopped by SIGTERM between two jobs"),
         ("nan", 1, "error: train_loss became nan at step 3"),
     ],

@@ -1,8 +1,13 @@
 import io
 
+import numpy as np
 import pytest
 
-from dnas.jobs.progress import Progress, describe, duration
+from dnas.data import bars, from_arrays
+from dnas.data.dataset import statistics
+from dnas.data.reading import bar, in_blocks
+from dnas.jobs.ahead import Ahead
+from dnas.jobs.progress import Progress, describe, duration, heeds_progress
 
 
 class Clock:
@@ -66,3 +71,46 @@ def test_words():
     assert describe(means) == "loss 0.1235, train acc 0.5,"
     assert describe({}) == ""
     assert duration(3723) == "1:02:03" and duration(59.6) == "01:00"
+
+
+def test_a_job_without_progress_reads_without_bars(monkeypatch):
+    """Also in its threads, and in jobs within it that show theirs."""
+    disabled = []
+
+    class Bar(list):
+        def __init__(self, items=(), *_, disable, **settings):
+            super().__init__(items)
+            disabled.append(disable)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, count):
+            pass
+
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+    images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.arange(4) % 2
+    train = from_arrays(images, labels, images, labels).train
+
+    @heeds_progress
+    def job(*within, progress=True):
+        in_blocks(lambda block: None, 3, "reading")
+        statistics(train, budget=8)
+        with Ahead(lambda number: bar(), 2, at_a_time=2) as ahead:
+            ahead(0), ahead(1)
+        for other in within:
+            other(progress=True)
+
+    for job_shows in (True, False):
+        disabled.clear()
+        job(job, progress=job_shows)
+        assert len(disabled) == 8 and set(disabled) == {not job_shows}
+    disabled.clear()
+    with bars(False):
+        job()
+    job()
+    assert set(disabled[: len(disabled) // 2]) == {True}
+    assert set(disabled[len(disabled) // 2 :]) == {False}

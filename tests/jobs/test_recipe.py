@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ import pytest
 from dnas.data import Augment
 from dnas.jobs import recipe
 from dnas.jobs.recipe import Recipe
+from dnas.spaces.darts import DARTS
+from dnas.spaces.nas_bench_201 import NASBench201
 
 STEPS = 8
 
@@ -136,3 +139,23 @@ def test_missing_key_and_unknown_space():
         recipe.from_section(values)
     with pytest.raises(ValueError, match="'nowhere'"):
         recipe.published("nowhere")
+
+
+def test_the_recipe_for_cifar_on_the_stem_for_imagenet_is_warned_of():
+    space = DARTS(stem="imagenet")
+    changed = recipe.darts_recipe(epochs=250, learning_rate=0.1)
+    with pytest.warns(UserWarning) as caught:
+        recipe.warn_of_stem(space, changed)
+    (message,) = (str(warning.message) for warning in caught)
+    assert "batch_size=96 (128), weight_decay=0.0003 (3e-05), drop_path=0.2 (0.0)" in message
+    assert "crop_padding=4 (0), cutout=16 (0)" in message
+    assert "epochs" not in message and "learning_rate" not in message
+    own = recipe.darts_recipe(
+        epochs=9, batch_size=8, learning_rate=0.2, weight_decay=0.0, drop_path=0.1
+    )
+    own = dataclasses.replace(own, crop_padding=2, cutout=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recipe.warn_of_stem(space, own)
+        recipe.warn_of_stem(DARTS(), recipe.darts_recipe())
+        recipe.warn_of_stem(NASBench201(), recipe.darts_recipe())

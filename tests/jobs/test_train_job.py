@@ -158,7 +158,8 @@ def test_stored_accuracy_does_not_answer_for_another_test_split(trained, stripes
 
 def test_divergence_is_reported_and_the_test_split_not_read(trained, locked):
     recipe = dataclasses.replace(RECIPE, learning_rate=1e30, auxiliary_weight=0.0)
-    with pytest.raises(loop.DivergedError, match="train_loss"):
+    blamed = r"train_loss.*Likely the cause: train\.learning_rate=1e\+30 is extreme"
+    with pytest.raises(loop.DivergedError, match=blamed):
         trained(locked[0], recipe)
 
 
@@ -193,6 +194,20 @@ def test_head_that_a_space_does_not_have_is_refused(toy, stripes):
     headless = dataclasses.replace(toy, head=False)
     with pytest.raises(ValueError, match=r"auxiliary_weight must be 0 here, got 0\.4: no aux"):
         train(headless, toy.genotype("relu"), stripes, RECIPE)
+
+
+def test_checks_decode_nothing(toy, locked):
+    """The head and the sizes are refused, and a good setting passes, with the images locked."""
+    data = dataclasses.replace(locked[0], train=locked[0].test)
+    genotype = toy.genotype("relu")
+    jobs.check(toy, genotype, data, RECIPE)
+    for space, change in (
+        (dataclasses.replace(toy, head=False), {}),
+        (toy, {"cutout": 5}),
+        (toy, {"batch_size": 12}),
+    ):
+        with pytest.raises(ValueError, match=r"auxiliary_weight|cutout|batch_size"):
+            jobs.check(space, genotype, data, dataclasses.replace(RECIPE, **change))
 
 
 def test_genotype_of_another_space_is_refused(toy, stripes):

@@ -98,6 +98,8 @@ def test_darts_reads_lists_ranges_tuples_and_assignments():
     listed = DARTS_V2.replace("range(2, 6)", "[2, 3, 4, 5]")
     assert published.parse_darts(listed) == genotype
     assert published.parse_darts(DARTS_V2.replace("range(2, 6)", "(2, 3, 4, 5)")) == genotype
+    for concat in ("list(range(2, 6))", "tuple(range(2, 6))", "list([2, 3, 4, 5])"):
+        assert published.parse_darts(DARTS_V2.replace("range(2, 6)", concat)) == genotype
     assert published.parse_darts(f"  DARTS_V2 = {listed}\n") == genotype
     assert published.parse_darts(tiny())["normal"] == {"1->2": "a", "0->2": "b"}
 
@@ -131,7 +133,12 @@ def test_darts_reads_lists_ranges_tuples_and_assignments():
         (tiny(concat="range(2, 3, 0)"), "normal_concat: .*is no range"),
         (tiny(concat="range()"), "normal_concat: .*is no range"),
         (tiny(concat="list(2)"), "normal_concat must be a list or a range"),
-        (tiny(concat="'2'"), "normal_concat must be all"),
+        (tiny(concat="'2'"), "normal_concat must be a list or a range"),
+        (tiny(concat="list(range(2, 4))"), r"normal_concat must be all intermediate nodes, \[2\]"),
+        (tiny(concat="list([2], [3])"), "normal_concat must be a list or a range"),
+        (tiny(concat="set([2])"), "normal_concat must be a list or a range"),
+        (tiny(concat="range(2, stop=3)"), "normal_concat must be a list or a range"),
+        (tiny(concat="[True]"), "normal_concat must be a list or a range"),
     ],
 )
 def test_darts_names_what_is_malformed(text, message):

@@ -1,0 +1,81 @@
+"""What may have made a run diverge: settings far from what anybody uses, or the learning rate."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dnas.jobs.loop import DivergedError
+
+# Ranges within which a setting is no suspect. Zero never is.
+_RANGES = {
+    "learning_rate": (1e-8, 1.0),
+    "alpha_learning_rate": (1e-8, 1.0),
+    "final_learning_rate": (1e-12, 1.0),
+    "series_learning_rate": (1e-8, 1.0),
+    "momentum": (1e-3, 0.995),
+    "weight_decay": (1e-10, 0.1),
+    "alpha_weight_decay": (1e-10, 1.0),
+    "alpha_scale": (1e-8, 10.0),
+    "clip_norm": (1e-6, 1e3),
+    "temperature": (1e-3, 1e3),
+    "final_temperature": (1e-3, 1e3),
+    "radius": (1e-6, 1.0),
+    "damping": (1e-6, 1e3),
+    "perturbation_radius": (1e-6, 1.0),
+    "final_perturbation_radius": (1e-6, 1.0),
+    "regularizer_weight": (1e-6, 1e3),
+    "final_regularizer_weight": (1e-6, 1e3),
+    "auxiliary_weight": (1e-6, 10.0),
+}
+_OTHERS = (1e-10, 1e4)  # of numbers by other names, such as those in functions of one's own
+# Levels of a function's description (`dnas.jobs.fingerprint.plain`) and of what users gave.
+_LEVELS = ("given", "code", "numbers", "closure", "defaults", "keyword_defaults", "args")
+_SHOWN = 3
+
+
+@contextlib.contextmanager
+def explained(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Adds to a `DivergedError` which settings of the run may be its cause.
+
+    Args:
+      settings: of the run, as plain data; what the user gave, under ``'given'``, names them best.
+    """
+    try:
+        yield
+    except DivergedError as error:
+        raise DivergedError(f"{error} {advice(settings)}") from error
+
+
+def advice(settings: Mapping[str, Any]) -> str:
+    """What may help a run with these settings that diverged."""
+    numbers = sorted(_numbers(settings), key=lambda found: not found[0].startswith("given."))
+    suspects: dict[float, str] = {}  # a number that users gave is also where it was put
+    for name, value in numbers:
+        if text := _suspicion(name, value):
+            suspects.setdefault(value, text)
+    if not suspects:
+        return "A smaller learning rate or stronger clipping may help."
+    return f"Likely the cause: {'; '.join(list(suspects.values())[:_SHOWN])}."
+
+
+def _suspicion(name: str, value: float) -> str:
+    """Why a setting is suspected; nothing where it is not."""
+    levels = [level for level in name.split(".") if level not in _LEVELS]
+    if isinstance(value, int) and levels[-1] not in _RANGES:
+        return ""  # a count
+    low, high = _RANGES.get(levels[-1], _OTHERS)
+    if value == 0 or low <= abs(value) <= high:
+        return ""
+    return f"{'.'.join(levels)}={value!r} is extreme (usual are {low:g} to {high:g})"
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in plain data, with the dotted names of where they are."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _numbers(item, name)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, value
