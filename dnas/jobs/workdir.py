@@ -232,9 +232,10 @@ def open_workdir(
     try:
         stored = check_workdir(path, config, free)  # another process may have been faster
         if stored and (changed := settings.changed_versions(stored)):
+            # Without the path, so that Python shows it once for the directories of a job.
             warnings.warn(
-                f"workdir: {path} goes on with other versions, so that results may differ from "
-                f"those of a run that was not interrupted, by rounding at least: {changed}",
+                "workdir: this run goes on with other versions, so that results may differ from "
+                f"those of one that was not interrupted, by rounding at least: {changed}",
                 stacklevel=2,
             )
         if lock.first:  # else a job around this one may be writing

@@ -39,6 +39,7 @@ def command(tmp_path, monkeypatch):
                 workdir=tmp_path,
                 config=config.to_dict(),
             )
+        assert not (tmp_path / ".lock").exists()  # given back, whatever ended the search
         return json.loads((tmp_path / "config.json").read_text())
 
     return run
