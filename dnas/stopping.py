@@ -71,7 +71,8 @@ def eigenvalue_ratio(ratio: float = 0.75, lag: int = 5, window: int = 5) -> Stop
 
     This is the paper's rule. The authors' program measures every second epoch, centres its
     averages of five, stops where one is more than 1.3 times that of four measurements ago, and
-    never goes back to one of the first ten epochs.
+    never goes back to one of the first ten epochs. Its eigenvalues contain the decay of alphas,
+    0.001, which those of a search here do not.
 
     Args:
       ratio: published as 0.75.

@@ -27,6 +27,9 @@ def p_darts(**changes) -> Preset:
     epoch's end while alphas wait, and at its beginning afterwards. At the end normal cells keep two
     skip connections at most. Unlike there, alphas' gradients are not clipped: to a norm of 5, which
     Adam hardly notices.
+
+    Compared: dropout rates with those of the program's 25 epochs, to 1e-6; the candidates and skip
+    connections that it keeps, of random mixes, with the program's loops in NumPy, exactly.
     """
 
     def deepen(cells: int, keep: float | None):
@@ -84,6 +87,9 @@ def drnas(**changes) -> Preset:
     random (see `dnas.nn.carry`), and alphas' Adam starts anew in the second stage. In the DARTS
     space the published numbers are others: a learning rate of 0.1 that ends at 0, 6e-4 for alphas,
     two stages of 25 epochs with a sixth and a quarter of the channels and 7 and 4 candidates.
+
+    Compared: samples with NumPy, and their gradients with SciPy's gamma distribution, for the same
+    draws, to 1e-5 and 2e-3; candidates that are kept and weights that are widened, exactly.
     """
 
     def widen(base, before, mix):
