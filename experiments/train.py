@@ -35,7 +35,8 @@ them here):
     data.pool                       average images over squares of so many pixels
 
 The working directory holds result.json, result.txt and a directory for each seed, with its
-config.json, metrics.jsonl, TensorBoard events, checkpoints and result.json.
+config.json, network.json (normalisation and classes), metrics.jsonl, TensorBoard events,
+checkpoints and result.json; `python -m experiments.evaluate` reads it.
 """
 
 if __name__ == "__main__":

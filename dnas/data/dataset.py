@@ -146,9 +146,9 @@ class Split:
         """All labels, int32 ``[N]``; no image is decoded for them."""
         return self._arrays[1] if "_arrays" in self.__dict__ else self.source.labels(self.indices)
 
-    @functools.cached_property
+    @property
     def content(self) -> Content:
-        """What tells the split from others; computed when first asked for, then kept."""
+        """What tells the split from others; looked at whenever it is asked for."""
         return self.source.content(self.indices)
 
 

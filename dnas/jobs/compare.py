@@ -326,8 +326,9 @@ def train_seeds(
       The test accuracies.
     """
     trainer, facts = None, []
+    settings = train.describe(space, genotype, data, recipe, parallel)
     for seed in seeds:
-        config = train.describe(space, genotype, data, recipe, parallel, seed)
+        config = {"seed": seed, **settings}
         with files.subdirectory(f"{folder}seed-{seed}", config) as run:
             stored = run.read_json(train.RESULT)
             if stored is None:

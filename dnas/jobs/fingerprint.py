@@ -13,7 +13,9 @@ import numpy as np
 
 from dnas import data as datasets
 from dnas import parallel as parallels
+from dnas import spaces
 from dnas.nn import native
+from dnas.space import SearchSpace
 
 
 def of_data(data: datasets.Dataset) -> dict[str, Any]:
@@ -30,6 +32,12 @@ def of_data(data: datasets.Dataset) -> dict[str, Any]:
 def _of_split(split: datasets.Split) -> dict[str, Any]:
     content = split.content
     return {"images": len(split), "content": content.digest, "covers": content.covers}
+
+
+def of_space(space: SearchSpace) -> dict[str, Any]:
+    """A space's name and attributes, and the class of one that is not of the package."""
+    own = {} if spaces.known(space) else {"class": type(space).__qualname__}
+    return {"name": space.name, **attributes(space), **own}
 
 
 def of_devices(kind: str) -> dict[str, Any]:

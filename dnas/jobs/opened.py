@@ -18,7 +18,7 @@ from flax import nnx
 
 from dnas import discretize, spaces
 from dnas.genotype import Genotype
-from dnas.jobs import checkpoints, train, trajectory
+from dnas.jobs import checkpoints, fingerprint, train, trajectory
 from dnas.jobs.evaluation import Signature
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.settings import differences
@@ -95,20 +95,15 @@ class OpenedTraining:
     settings: dict[str, Any] = dataclasses.field(repr=False)
     own_space: SearchSpace | None = dataclasses.field(default=None, repr=False)
 
-    @functools.cached_property
-    def _facts(self) -> dict[str, Any]:
+    @property
+    def signature(self) -> Signature:
+        """Shape and normalisation of the images that the network reads, and its classes."""
         facts = Workdir(self.workdir).read_json(train.NETWORK)
         if facts is None:
             raise WorkdirError(
                 f"workdir: {self.workdir} holds no {train.NETWORK}, which tells shape and "
                 "normalisation of the network's images: an earlier version of dnas wrote it"
             )
-        return facts
-
-    @property
-    def signature(self) -> Signature:
-        """Shape and normalisation of the images that the network reads, and its classes."""
-        facts = {name: self._facts[name] for name in Signature._fields}
         return Signature(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
 
     @functools.cached_property
@@ -118,7 +113,7 @@ class OpenedTraining:
         Raises:
           WorkdirError: it is a user's own, and `dnas.open` did not get it.
         """
-        own = self._facts["own_space"]
+        own = self.settings["space"].get("class")
         if self.own_space is not None:
             return self.own_space
         if own is not None:
@@ -185,6 +180,8 @@ def open(
         return _search(path, settings)
     if "genotype" in settings and "seed" in settings:
         return _training(path, settings, space)
+    if "stage" in settings:
+        raise WorkdirError(f"workdir: {path} is a stage of a search: open {path.parent}")
     runs = sorted(
         str(config.parent.relative_to(path))
         for pattern in ("*/config.json", "*/*/config.json")
@@ -233,8 +230,9 @@ def _training(
     path: pathlib.Path, settings: dict[str, Any], space: SearchSpace | None
 ) -> OpenedTraining:
     if space is not None:
-        given = {"space": train.describe_space(space)}
-        if lines := differences({"space": settings["space"]}, json.loads(json.dumps(given))):
+        given = json.loads(json.dumps({"space": fingerprint.of_space(space)}))
+        code = ("space.class", "space.network")  # may have moved, or be of another Python
+        if lines := differences({"space": settings["space"]}, given, code):
             raise ValueError(
                 f"space: it is not the one of the training in {path}: {'; '.join(lines)}"
             )

@@ -163,7 +163,7 @@ def describe(
     """The settings of a search as plain data, by which a directory recognises its run."""
     return {
         "seed": seed,
-        "space": {"name": space.name, **fingerprint.attributes(space)},
+        "space": fingerprint.of_space(space),
         "data": {**fingerprint.of_data(data), **augment._asdict()},
         "search": {"preset": type(preset).__name__, **fingerprint.attributes(preset)},
     }

@@ -78,6 +78,7 @@ class Trainer:
     ):
         self._space, self._genotype, self._data, self._recipe = space, genotype, data, recipe
         self._parallel = parallels.make(parallel)
+        self._config = describe(space, genotype, data, recipe, parallel)
         preprocess = datasets.preprocess(recipe.augment, data.mean, data.std)
         axis_name = self._parallel.axis_name
         training = _training(space, genotype, data, recipe, preprocess, axis_name)
@@ -99,11 +100,9 @@ class Trainer:
         """Trains with one seed; see `train`."""
         began = time.monotonic()
         data, recipe = self._data, self._recipe
-        method = self._parallel.kind
-        config = describe(self._space, self._genotype, data, recipe, method, seed)
+        config = {"seed": seed, **self._config}
         with open_workdir(workdir, config) as files, divergence.explained(config):
-            own = None if spaces.known(self._space) else type(self._space).__qualname__
-            files.write_json(NETWORK, {**self._signature._asdict(), "own_space": own})
+            files.write_json(NETWORK, self._signature._asdict())
             state_key, feed_key = jax.random.split(jax.random.key(seed))
             outcome = loop.run(
                 self._init(state_key),
@@ -265,31 +264,21 @@ def _counts(space: SearchSpace, genotype: Genotype, data: datasets.Dataset) -> d
     }
 
 
-def describe_space(space: SearchSpace) -> dict[str, Any]:
-    """A space as plain data: its name and its attributes."""
-    return {"name": space.name, **fingerprint.attributes(space)}
-
-
 def describe(
     space: SearchSpace,
     genotype: Genotype,
     data: datasets.Dataset,
     recipe: Recipe,
     parallel: str,
-    seed: int | None = None,
 ) -> dict[str, Any]:
-    """The settings of a training as plain data, by which a directory recognises its run.
+    """The settings of trainings as plain data, by which a directory recognises its run.
 
-    Args:
-      space: as `train` gets it.
-      genotype: likewise.
-      data: likewise.
-      recipe: likewise.
-      parallel: likewise.
-      seed: likewise; None describes trainings with several seeds.
+    One training has a seed beside them. All arguments are those of `train`.
     """
-    return ({} if seed is None else {"seed": seed}) | {
-        "space": describe_space(space),
+    # The code of a user's own space is part of what is trained.
+    code = {} if spaces.known(space) else {"network": fingerprint.plain(type(space).network)}
+    return {
+        "space": fingerprint.of_space(space) | code,
         "genotype": {part: genotype[part] for part in genotype.parts()},
         "data": fingerprint.of_data(data),
         "train": dataclasses.asdict(recipe),

@@ -102,6 +102,14 @@ def test_every_pixel_and_label_of_both_splits_counts(arrays):
     assert differing(known, swapped) == {"test.content"}
 
 
+def test_arrays_that_change_are_other_data(arrays):
+    images, labels = arrays[0].copy(), arrays[1]
+    digits = data.from_arrays(*arrays, images, labels)
+    before = of_data(digits)
+    images[0] = 255 - images[0]
+    assert differing(before, of_data(digits)) == {"test.content"}
+
+
 def differing(one, other):
     one, other = flatten(one), flatten(other)
     return {name for name in one if one[name] != other[name]}

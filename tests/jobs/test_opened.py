@@ -12,6 +12,7 @@ import dnas
 from dnas import spaces
 from dnas.jobs import checkpoints, fingerprint, train, workdir
 from dnas.jobs.recipe import Recipe
+from dnas.jobs.settings import differences
 from dnas.space import Mixing
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
@@ -90,7 +91,8 @@ def test_what_is_not_finished_says_so(result, folder, digits):
 
 
 def test_a_space_of_ones_own_is_asked_for(result, folder, digits):
-    change(folder / "network.json", own_space="Mine")
+    settings = json.loads((folder / "config.json").read_text())
+    change(folder / "config.json", space=settings["space"] | {"class": "Mine"})
     opened = dnas.open(folder)
     assert opened.test_accuracy == result.test_accuracy
     with pytest.raises(workdir.WorkdirError, match=r"space 'Mine'.*dnas\.open\(workdir, space="):
@@ -101,11 +103,22 @@ def test_a_space_of_ones_own_is_asked_for(result, folder, digits):
         dnas.open(folder, space=WIDER)
 
 
-def test_a_subclass_is_not_the_space_it_derives_from():
+def test_another_class_or_code_is_another_space(digits):
     class Mine(NASBench201):
         pass
 
-    assert spaces.known(SPACE) and not spaces.known(Mine())
+    class Wider(NASBench201):
+        def network(self, genotype, task, **options):
+            return dataclasses.replace(self, channels=8).network(genotype, task, **options)
+
+    described = [
+        train.describe(space, GENOTYPE, digits, RECIPE, "none")
+        for space in (NASBench201(), Mine(), Wider())
+    ]
+    names = [line.split(":")[0] for line in differences(*described[:2])]
+    assert {"space.class", "space.network.function"} <= set(names)
+    names = [line.split(":")[0] for line in differences(*described[1:])]
+    assert {"space.class", "space.network.code.digest"} <= set(names)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +132,7 @@ def test_a_subclass_is_not_the_space_it_derives_from():
     ids=["tiny", "s1", "partial", "restricted"],
 )
 def test_spaces_come_back_from_plain_data(space):
-    settings = json.loads(json.dumps(train.describe_space(space)))
+    settings = json.loads(json.dumps(fingerprint.of_space(space)))
     assert spaces.rebuild(settings) == space
     with pytest.raises(ValueError, match=f"{space.name!r} are those of another version.*depth"):
         spaces.rebuild(settings | {"depth": 3})
@@ -128,7 +141,7 @@ def test_spaces_come_back_from_plain_data(space):
 
 
 def test_weights_of_another_network_are_refused(folder):
-    change(folder / "config.json", space=train.describe_space(WIDER))
+    change(folder / "config.json", space=fingerprint.of_space(WIDER))
     with pytest.raises(checkpoints.CheckpointError, match="belongs to another network"):
         _ = dnas.open(folder).network
 

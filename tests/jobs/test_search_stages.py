@@ -13,6 +13,7 @@ import optax
 import pytest
 from flax import nnx
 
+import dnas
 from dnas import data as datasets
 from dnas import discretize, presets, selection
 from dnas.genotype import Genotype
@@ -256,6 +257,9 @@ def test_stages_go_on_from_each_other(tmp_path, monkeypatch):
     assert lines == result.history
     with np.load(folder / "alphas.npz") as arrays:
         assert arrays["alphas/cell"].tobytes() == result.trajectory["alphas/cell"].tobytes()
+    opened = dnas.open(folder)
+    assert opened.finished and opened.genotype == result.genotype
+    assert opened.history == result.history and opened.decisions["cell"].options == kept
     assert (folder / "cell.png").is_file() and (folder / "stage2" / "metrics.jsonl").is_file()
 
     # Interrupted in the second stage, it resumes there.
@@ -273,6 +277,11 @@ def test_stages_go_on_from_each_other(tmp_path, monkeypatch):
         with pytest.raises(loop.Stopped):
             run(shrinking([]), tmp_path / "resumed", CELLS, epochs=4)
     assert files == ["stage1", "stage1", "stage2"]
+    opened = dnas.open(tmp_path / "resumed")
+    assert not opened.finished and opened.decisions["cell"].options == kept
+    np.testing.assert_array_equal(opened.alphas["cell"], result.trajectory["alphas/cell"][1])
+    with pytest.raises(workdir.WorkdirError, match=r"stage2 is a stage of a search: open .*resumed"):
+        dnas.open(tmp_path / "resumed" / "stage2")
     resumed = run(shrinking([]), tmp_path / "resumed", CELLS, epochs=4)
     same(result, resumed, (folder, tmp_path / "resumed"))
 
