@@ -280,7 +280,9 @@ def test_stages_go_on_from_each_other(tmp_path, monkeypatch):
     opened = dnas.open(tmp_path / "resumed")
     assert not opened.finished and opened.decisions["cell"].options == kept
     np.testing.assert_array_equal(opened.alphas["cell"], result.trajectory["alphas/cell"][1])
-    with pytest.raises(workdir.WorkdirError, match=r"stage2 is a stage of a search: open .*resumed"):
+    with pytest.raises(
+        workdir.WorkdirError, match=r"stage2 is a stage of a search: open .*resumed"
+    ):
         dnas.open(tmp_path / "resumed" / "stage2")
     resumed = run(shrinking([]), tmp_path / "resumed", CELLS, epochs=4)
     same(result, resumed, (folder, tmp_path / "resumed"))
