@@ -14,6 +14,7 @@ __all__ = [
     "SearchSpace",
     "Task",
     "__version__",
+    "benchmarks",
     "data",
     "evaluate",
     "hypergrad",
@@ -23,6 +24,7 @@ __all__ = [
     "search",
     "spaces",
     "train",
+    "viz",
 ]
 
 # Whole jobs, imported when first used: they bring what only they need.
@@ -40,3 +42,7 @@ def __getattr__(name: str) -> Any:
     if name in ("benchmarks", "viz"):
         return importlib.import_module(f"dnas.{name}")
     raise AttributeError(f"module 'dnas' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

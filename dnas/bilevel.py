@@ -1,5 +1,7 @@
 """The bilevel search: weights on one half of the training images, alphas on the other."""
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -138,7 +140,7 @@ def bilevel(
         relaxation mixes or a perturbation does; or `alpha_interval` is not a whole number from 1.
     """
     checks.whole("alpha_interval", alpha_interval)
-    graph = _graph(space, task)
+    graph = skeleton(space, task).graph
     if getattr(getattr(space, "mixing", None), "single_path", False):
         check_single_path(space, relaxation, perturbation)
 
@@ -287,17 +289,34 @@ def merge(graph: nnx.GraphDef, params: Any) -> nnx.Module:
     return nnx.merge(graph, nnx.State(params))
 
 
-def _graph(space: SearchSpace, task: Task) -> nnx.GraphDef:
-    """The supernet's graph; ValueError where there is more than parameters in it."""
+class Skeleton(NamedTuple):
+    """A supernet without its weights.
+
+    Attributes:
+      graph: for `merge`.
+      weights: how many there are.
+    """
+
+    graph: nnx.GraphDef
+    weights: int
+
+
+@functools.lru_cache(maxsize=16)
+def skeleton(space: SearchSpace, task: Task) -> Skeleton:
+    """The supernet of a space, from shapes alone.
+
+    Raises:
+      ValueError: there is more than weights in it.
+    """
     abstract = nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0)))
-    graph, _, others = nnx.split(abstract, nnx.Param, ...)
+    graph, params, others = nnx.split(abstract, nnx.Param, ...)
     if jax.tree.leaves(others):
         names = sorted({type(v).__name__ for _, v in nnx.to_flat_state(others)})
         raise ValueError(
             f"the supernet of {space.name!r} holds state beside its weights ({', '.join(names)}); "
             "operations must take randomness from `key` and batch normalisation from `norm`"
         )
-    return graph
+    return Skeleton(graph, sum(math.prod(x.shape) for x in jax.tree.leaves(params)))
 
 
 def check_single_path(

@@ -12,6 +12,7 @@ from typing import Any
 
 MOST_WHOLE = 1_000_000
 MOST_SEED = 2**32 - 1  # what a PRNG key is made of; larger numbers would wrap to smaller ones
+MOST_STEPS = 2**31 - 1
 MOST = 1e9  # fourth powers of larger numbers overflow float32
 LEAST = 1e-30  # what is divided by smaller numbers overflows float32
 
@@ -40,14 +41,31 @@ def shown(value: Any) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'learning_rate'?"`` for a name that is close to a known one, else ``""``.
+    """``" (did you mean 'learning_rate'?)"`` for a name close to a known one, else ``""``.
 
     Names are close by their letters, or as initials: ``lr``.
     """
     known = list(known)
     initials = [k for k in known if "".join(word[:1] for word in k.split("_")) == name]
     close = initials or difflib.get_close_matches(name[:_LINE], known, 1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises ValueError unless all names are known settings.
+
+    Args:
+      what: that has the settings, in words.
+      given: names that a user gave.
+      known: those that there are.
+    """
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f"{shown(name)} is no setting of {what}{did_you_mean(name, known)}; the settings "
+                f"are {', '.join(known)}"
+            )
 
 
 def whole(name: str, value: Any, least: int = 1, most: int = MOST_WHOLE, reason: str = "") -> None:
@@ -72,6 +90,15 @@ def seed(name: str, value: Any) -> None:
     whole(name, value, least=0, most=MOST_SEED, reason="since larger seeds wrap to smaller ones")
 
 
+def steps(epochs: int, steps_per_epoch: int) -> None:
+    """Raises ValueError unless the steps of so many epochs can be counted."""
+    if epochs * steps_per_epoch > MOST_STEPS:
+        raise ValueError(
+            f"epochs={epochs}: expected at most {MOST_STEPS // steps_per_epoch:,}, since steps, of "
+            f"which an epoch has {steps_per_epoch:,}, are counted in 32 bits"
+        )
+
+
 def positive(name: str, value: Any, most: float = MOST) -> None:
     """Raises ValueError unless a setting is a number above zero, not beyond `most`."""
     _number(name, value, _real(value) > 0, "above 0", most)
@@ -90,6 +117,12 @@ def not_negative(name: str, value: Any, most: float = MOST) -> None:
 def fraction(name: str, value: Any) -> None:
     """Raises ValueError unless a setting is a number from 0 to below 1."""
     _number(name, value, 0 <= _real(value) < 1, "from 0 to below 1", MOST)
+
+
+def true_or_false(name: str, value: Any) -> None:
+    """Raises ValueError unless a setting is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={shown(value)}: expected True or False")
 
 
 def _real(value: Any) -> Any:

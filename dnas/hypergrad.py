@@ -165,7 +165,9 @@ def exact_product(
 
 
 def _lookahead(steps: int, product: Product) -> Hypergradient:
-    checks.whole("inner_steps", steps)
+    checks.whole(
+        "inner_steps", steps, most=100, reason="since each is compiled and kept for the gradient"
+    )
 
     def estimate(problem, params, opt_state, alphas):
         def weight_gradient(params, alphas, in_params):

@@ -13,8 +13,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from dnas import checks, presets
 from dnas import data as datasets
-from dnas import presets
 from dnas.space import SearchSpace
 from dnas.spaces import DARTS, SPACES
 from experiments.flags import choose, reject_unknown
@@ -46,8 +46,8 @@ def check_keys(config: ConfigDict, needed: tuple[str, ...]) -> None:
     for key in needed:
         if key not in config:
             raise ValueError(f"config.{key} is missing; the config file must set it")
-    if config.seed < 0:
-        raise ValueError(f"config.seed={config.seed}: expected 0 or more")
+    with naming("config"):
+        checks.seed("seed", config.seed)
 
 
 def make_space(config: ConfigDict, given: Collection[str] = ()) -> SearchSpace:
@@ -146,8 +146,8 @@ def make_table(config: ConfigDict) -> Any:
             f"config.table is a table of the space 'nas_bench_201'; it says nothing about "
             f"config.space.name={config.space.name!r}"
         )
-    if not os.path.isfile(path):
-        raise ValueError(f"config.table={path!r}: there is no such file")
+    if not isinstance(path, str) or not os.path.isfile(path):
+        raise ValueError(f"config.table={checks.shown(path)}: there is no such file")
     from dnas.benchmarks import NASBench201
 
     with naming("config.table"):

@@ -115,8 +115,12 @@ def reject_unknown(section: str, settings: Mapping[str, Any], known: tuple[str, 
 
 def choose(key: str, value: Any, choices: Mapping[str, Any] | tuple[str, ...]) -> Any:
     """What a name stands for; ValueError with the key and the choices where it is none of them."""
-    if value not in choices:
-        raise ValueError(f"{key}={value!r}: expected one of {', '.join(choices)}")
+    if not isinstance(value, str) or value not in choices:
+        from dnas import checks  # late: --help needs no jax
+
+        hint = checks.did_you_mean(value, choices) if isinstance(value, str) else ""
+        expected = ", ".join(choices)
+        raise ValueError(f"{key}={checks.shown(value)}: expected one of {expected}{hint}")
     return choices[value] if isinstance(choices, Mapping) else value
 
 

@@ -43,6 +43,7 @@ def _gumbel_softmax(
 ) -> Callable[[int], relax.Relaxation]:
     """By default as GDAS: hard samples, temperature falling linearly from 10 to 0.1."""
     _check_temperatures(temperature, final_temperature)
+    checks.true_or_false("hard", hard)
     schedule = linear(temperature, final_temperature)
     return lambda steps: relax.gumbel_softmax(schedule(steps), hard)
 
@@ -113,7 +114,7 @@ def _largest_of_close(deviations: float = 1.0) -> selection.Selection:
 
 def _tuned(make: Callable[[float], selection.Selection]) -> Part:
     def part(tuning_epochs: float = 5.0) -> selection.Selection:
-        checks.not_negative("tuning_epochs", tuning_epochs)
+        checks.not_negative("tuning_epochs", tuning_epochs, most=checks.MOST_WHOLE)
         return make(tuning_epochs)
 
     return Part(part, ("tuning_epochs",))
@@ -127,7 +128,7 @@ def _best_of_samples(samples: int = 100) -> selection.Selection:
 def _short_trainings(
     training_epochs: float = 1.0, skips: int = 2, deviations: float = 1.0
 ) -> selection.Selection:
-    checks.positive("training_epochs", training_epochs)
+    checks.positive("training_epochs", training_epochs, most=checks.MOST_WHOLE)
     checks.whole("skips", skips, least=0)
     few_skips = selection.limited_skips(skips, every_part=True)
     start = selection.largest_of_close(few_skips, deviations)

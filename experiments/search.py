@@ -123,9 +123,11 @@ def prepare(settings: flags.Settings) -> Job:
     Raises:
       ValueError: a setting is wrong; the message names it.
     """
+    from dnas import checks
     from dnas import data as datasets
     from dnas.jobs import stages
     from dnas.jobs.search import check_augment, check_batch, check_table
+    from dnas.space import Task
     from experiments import build
 
     config = settings.config
@@ -140,8 +142,10 @@ def prepare(settings: flags.Settings) -> Job:
     )
     with build.naming("config.search"):
         check_batch(job.data, job.preset.batch_size, settings.parallel)
+        checks.steps(job.preset.epochs, len(job.data.train) // 2 // job.preset.batch_size)
     with build.naming("config.search"):
-        stages.check(job.preset, job.space, job.preset.epochs)
+        task = Task(job.data.image_shape, job.data.classes)
+        stages.check(job.preset, job.space, job.preset.epochs, task)
     with build.naming("config.data"):
         check_augment(job.data, job.augment)
     if job.table is not None:
@@ -156,11 +160,11 @@ def prepare(settings: flags.Settings) -> Job:
 
 def _prepare_training(config: Any) -> Any:
     """The section `train` where architectures are compared; None where not."""
+    from dnas import checks
     from experiments import build
 
     random = config.get("compare_random") or 0
-    if random < 0:
-        raise ValueError(f"config.compare_random={random}: expected 0 or more")
+    checks.whole("config.compare_random", random, least=0)
     if random:
         if config.get("train") is None:
             raise ValueError(

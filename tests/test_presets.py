@@ -208,17 +208,17 @@ def test_the_temperature_of_gdas_falls_linearly():
 
 
 def test_parts_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match="relaxation=None: expected a function"):
+    with pytest.raises(ValueError, match=r"relaxation: expected a function, as .* got None"):
         presets.darts(relaxation=None)
     with pytest.raises(ValueError, match=r"last=-1: expected a number of at least 0"):
         presets.dnas(decay=-1).regularizers(10, CELL)
     with pytest.raises(ValueError, match=r"last=nan: expected"):
-        presets.dnas(decay=float("nan")).check(CELL)
+        presets.dnas(decay=float("nan")).check(CELL, TASK)
     with pytest.raises(ValueError, match="alignment needs a table that two cells"):
-        presets.lambda_darts().check(spaces.NASBench201(channels=4, cells=1, stages=1))
+        presets.lambda_darts().check(spaces.NASBench201(channels=4, cells=1, stages=1), TASK)
     assert presets.darts(alpha_interval=np.int64(2), momentum=np.float32(0.5)).alpha_interval == 2
     with pytest.raises(ValueError, match="has no mapping `layers`"):
-        presets.lambda_darts().check(types.SimpleNamespace(name="mine", layers=2))
+        presets.lambda_darts().check(types.SimpleNamespace(name="mine", layers=2), TASK)
 
 
 def test_the_series_of_i_darts_has_three_terms():

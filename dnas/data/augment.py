@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnas import checks
+
 
 class Augment(NamedTuple):
     """What is done to train images; by default nothing. Every image gets its own.
@@ -54,9 +56,8 @@ def preprocess(
       ValueError: `crop_padding` or `cutout` is negative, or not an integer.
     """
     for name in ("crop_padding", "cutout"):
-        value = getattr(augment, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+        checks.whole(name, getattr(augment, name), least=0)
+    checks.true_or_false("flip", augment.flip)
     padding, length = augment.crop_padding, augment.cutout
 
     def apply(key: jax.Array, images: jax.Array) -> jax.Array:

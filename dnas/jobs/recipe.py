@@ -7,7 +7,6 @@ a config and back.
 """
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from dnas import optimizers
+from dnas import checks, optimizers
 from dnas.data import Augment
 from dnas.space import SearchSpace
 from dnas.spaces.darts import DARTS
@@ -31,21 +30,6 @@ _IMAGENET = {
     "cutout": 0,
 }
 DTYPES = ("float32", "bfloat16")
-
-
-def _check_type(name: str, value: Any, kind: type) -> None:
-    """Raises unless `value` is of this type; integers pass as floats, booleans only as such."""
-    accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
-    if kind is float and not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value!r}")
-
-
-def _check_range(recipe: Any, name: str, good: bool, expected: str) -> None:
-    """Raises unless the value is `good`, saying what was expected."""
-    if not good:
-        raise ValueError(f"{name} must be {expected}, got {getattr(recipe, name)!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,23 +75,26 @@ class Recipe:
     dtype: str = "float32"
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            _check_type(field.name, getattr(self, field.name), field.type)
         for name in ("epochs", "batch_size"):
-            _check_range(self, name, getattr(self, name) >= 1, "at least 1")
-        _check_range(self, "learning_rate", self.learning_rate > 0, "above 0")
-        _check_range(
-            self,
-            "final_learning_rate",
-            0 <= self.final_learning_rate <= self.learning_rate,
-            f"from 0 to learning_rate ({self.learning_rate})",
-        )
+            checks.whole(name, getattr(self, name))
+        checks.positive("learning_rate", self.learning_rate)
         for name in ("momentum", "drop_path"):
-            _check_range(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
-        for name in ("weight_decay", "clip_norm", "auxiliary_weight", "crop_padding", "cutout"):
-            _check_range(self, name, getattr(self, name) >= 0, "0 or more")
-        _check_range(self, "nesterov", not self.nesterov or self.momentum > 0, "off at momentum 0")
-        _check_range(self, "dtype", self.dtype in DTYPES, f"one of {DTYPES}")
+            checks.fraction(name, getattr(self, name))
+        for name in ("final_learning_rate", "weight_decay", "clip_norm", "auxiliary_weight"):
+            checks.not_negative(name, getattr(self, name))
+        for name in ("crop_padding", "cutout"):
+            checks.whole(name, getattr(self, name), least=0)
+        for name in ("nesterov", "flip"):
+            checks.true_or_false(name, getattr(self, name))
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate={self.final_learning_rate}: expected at most "
+                f"learning_rate={self.learning_rate}"
+            )
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov=True: expected False where momentum is 0")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype={checks.shown(self.dtype)}: expected one of {DTYPES}")
 
     @property
     def augment(self) -> Augment:
@@ -136,6 +123,7 @@ def darts_recipe(**changes: Any) -> Recipe:
         flip=True,
         cutout=16,
     )
+    checks.names("a recipe", changes, [field.name for field in dataclasses.fields(Recipe)])
     return dataclasses.replace(published, **changes)
 
 
@@ -156,6 +144,7 @@ def nas_bench_201_recipe(**changes: Any) -> Recipe:
         crop_padding=4,
         flip=True,
     )
+    checks.names("a recipe", changes, [field.name for field in dataclasses.fields(Recipe)])
     return dataclasses.replace(published, **changes)
 
 
@@ -266,15 +255,13 @@ def _read_section(values: dict[str, Any]) -> Settings:
     if missing := sorted(set(keys) - set(values)):
         raise ValueError(f"{missing[0]} must be there; dnas.jobs.recipe.published has all keys")
     for name in ("channels", "cells"):
-        _check_type(name, values[name], int)
-        if values[name] < 1:
-            raise ValueError(f"{name} must be at least 1, got {values[name]!r}")
+        checks.whole(name, values[name])
     seeds = values["seeds"]
-    if not isinstance(seeds, tuple | list) or not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must be a tuple of different numbers, got {seeds!r}")
+    if not isinstance(seeds, tuple | list) or not seeds:
+        raise ValueError(f"seeds={checks.shown(seeds)}: expected a tuple of numbers")
     for seed in seeds:
-        _check_type("seeds", seed, int)
-        if seed < 0:
-            raise ValueError(f"seeds must be 0 or more, got {seeds!r}")
+        checks.seed("seeds", seed)
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={checks.shown(seeds)}: expected different numbers")
     recipe = Recipe(**{name: values[name] for name in fields})
     return Settings(recipe, values["channels"], values["cells"], tuple(seeds))

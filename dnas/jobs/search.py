@@ -12,7 +12,7 @@ from dnas import checks
 from dnas import data as datasets
 from dnas import parallel as parallels
 from dnas.benchmarks import NASBench201, nas_bench_201
-from dnas.jobs import divergence, fingerprint, stages
+from dnas.jobs import arguments, divergence, fingerprint, stages
 from dnas.jobs.progress import heeds_progress
 from dnas.jobs.result import SearchResult, conclude, look_up
 from dnas.jobs.workdir import open_workdir
@@ -91,10 +91,14 @@ def search(
       dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
       dnas.jobs.loop.DivergedError: a loss or a weight became NaN or Inf.
     """
+    arguments.check_space(space, arguments.SEARCHED)
+    arguments.check_data(data)
+    arguments.check_preset(preset)
     epochs = preset.epochs if epochs is None else epochs
     batch_size = preset.batch_size if batch_size is None else batch_size
-    augment = augment or datasets.Augment()
-    checks.whole("seed", seed, least=0)
+    augment = datasets.Augment() if augment is None else augment
+    arguments.check_augment(augment)
+    checks.seed("seed", seed)
     checks.whole("epochs", epochs)
     checks.whole("batch_size", batch_size)
     for name, value in {"train_limit": train_limit, "chunk": chunk}.items():
@@ -104,10 +108,11 @@ def search(
         limited = datasets.limit(data.train, train_limit, seed)
         data = dataclasses.replace(data, train=limited)
     check_batch(data, batch_size, parallel)
+    checks.steps(epochs, len(data.train) // 2 // batch_size)
     check_augment(data, augment)
     if table is not None:
         check_table(table, space, data.name)
-    stages.check(preset, space, epochs)
+    stages.check(preset, space, epochs, Task(data.image_shape, data.classes))
     datasets.check_classes(data)  # reads all labels, so it comes last
     settings = describe(space, data, preset, seed, augment)
     settings["search"] |= {"epochs": epochs, "batch_size": batch_size}
@@ -142,6 +147,7 @@ def check_augment(data: datasets.Dataset, augment: datasets.Augment) -> None:
 
 def check_table(table: NASBench201, space: SearchSpace, data_name: str) -> None:
     """Raises ValueError unless the table can tell what a search of the space wants to know."""
+    arguments.check_table(table)
     decisions = {name: (set(d.rows), set(d.options)) for name, d in space.decisions.items()}
     edges, options = set(nas_bench_201.EDGES), set(nas_bench_201.OPTIONS)
     rows, candidates = decisions.get("cell", (set(), set()))

@@ -91,12 +91,15 @@ class Searched:
         return {name: x[self.epoch] for name, x in tables(self.trajectory, part).items()}
 
 
-def check(preset: Any, space: SearchSpace, epochs: int) -> None:
-    """Raises ValueError unless the space suits the preset and its parts, the epochs its stages."""
+def check(preset: Any, space: SearchSpace, epochs: int, task: Task) -> None:
+    """Raises ValueError unless space and task suit the preset and its parts, the epochs its stages.
+
+    Nothing is compiled.
+    """
     space = _modified(preset, space)
     spans(getattr(preset, "stages", ()), epochs)
     if hasattr(preset, "check"):
-        preset.check(space)
+        preset.check(space, task)
     single_path = getattr(getattr(space, "mixing", None), "single_path", False)
     if single_path and hasattr(preset, "relaxation"):
         perturbation = getattr(preset, "perturbation", None)

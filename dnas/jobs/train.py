@@ -1,6 +1,7 @@
 """Training the network of one genotype from scratch, and its test accuracy."""
 
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Callable
@@ -10,11 +11,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from dnas import costs, spaces
+from dnas import checks, costs, memory, spaces
 from dnas import data as datasets
 from dnas import parallel as parallels
 from dnas.genotype import Genotype
-from dnas.jobs import divergence, fingerprint, initialize, loop
+from dnas.jobs import arguments, divergence, fingerprint, initialize, loop
 from dnas.jobs import recipe as recipes
 from dnas.jobs.evaluation import Signature, make_evaluate
 from dnas.jobs.progress import heeds_progress
@@ -173,6 +174,9 @@ def train(
       dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
       dnas.jobs.loop.DivergedError: a loss or a weight became NaN or Inf.
     """
+    checks.seed("seed", seed)
+    if chunk is not None:
+        checks.whole("chunk", chunk)
     check(space, genotype, data, recipe, parallel)
     datasets.check_classes(data)
     trainer = Trainer(space, genotype, data, recipe, parallel)
@@ -198,6 +202,10 @@ def check(
     Raises:
       ValueError: they do not; the message names the culprit.
     """
+    arguments.check_space(space, arguments.TRAINED)
+    arguments.check_genotype(genotype)
+    arguments.check_data(data)
+    arguments.check_recipe(recipe)
     space.validate(genotype)
     devices = parallels.make(parallel)
     devices.check_batch(recipe.batch_size)
@@ -207,6 +215,7 @@ def check(
             f"got {recipe.batch_size}"
         )
     _check_auxiliary(space, genotype, Task(data.image_shape, data.classes), recipe)
+    checks.steps(recipe.epochs, len(data.train) // recipe.batch_size)
     # Tracing a step meets all that images can be too small for; no image is decoded for it.
     ones = (1.0,) * data.image_shape[-1]
     preprocess = datasets.preprocess(recipe.augment, ones, ones)
@@ -215,6 +224,7 @@ def check(
     image = jax.ShapeDtypeStruct((batch, *data.image_shape), np.uint8)
     label = jax.ShapeDtypeStruct((batch,), np.int32)
     state = jax.eval_shape(training.init, jax.random.key(0))
+    memory.check_weights("network", sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)))
     jax.eval_shape(training.step, state, {"image": image, "label": label})
     recipes.warn_of_stem(space, recipe)
 

@@ -1,7 +1,6 @@
 """What the presets are made with."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,8 +19,6 @@ def linear(first: float, last: float) -> Callable[[int], optax.Schedule]:
     """
     for name, value in {"first": first, "last": last}.items():
         checks.not_negative(name, value)
-        if not math.isfinite(value):
-            raise ValueError(f"{name}={value!r}: expected a finite number")
     return lambda steps: optax.linear_schedule(first, last, max(steps - 1, 1))
 
 
@@ -57,4 +54,5 @@ def without(option: str) -> Callable[[SearchSpace], SearchSpace]:
 
 def make(parts: Mapping[str, Any], changes: Mapping[str, Any]) -> Preset:
     """A preset of these parts and numbers, of which the user changed some."""
+    checks.names("a preset", changes, [field.name for field in dataclasses.fields(Preset)])
     return Preset(**{**parts, **changes})

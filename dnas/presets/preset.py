@@ -4,15 +4,15 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import jax
-import numpy as np
 import optax
 
-from dnas import checks, optimizers
+from dnas import checks, memory, optimizers
 from dnas.alignment import WeightPenalty
-from dnas.bilevel import Search, bilevel
+from dnas.bilevel import Search, bilevel, skeleton
 from dnas.freeze import Freeze
 from dnas.hypergrad import Hypergradient, first_order
 from dnas.perturb import Perturbation
+from dnas.presets import arguments
 from dnas.presets.stages import Span, Stage
 from dnas.regularize import Regularizer
 from dnas.relax import Relaxation, softmax
@@ -99,12 +99,21 @@ class Preset:
             )
         for name in ("momentum", "warmup"):
             checks.fraction(name, getattr(self, name))
-        for name in ("relaxation", "hypergradient", "modify"):
-            if not callable(getattr(self, name)):
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected a function")
+        for name in arguments.EXAMPLES:
+            if getattr(self, name) is not None or name in ("relaxation", "hypergradient", "modify"):
+                arguments.check_part(name, getattr(self, name))
+        if self.freeze is not None and not isinstance(self.freeze, Freeze):
+            raise ValueError(
+                f"freeze={checks.shown(self.freeze)}: expected a dnas.freeze.Freeze, such as "
+                "dnas.freeze.oles()"
+            )
         betas = self.alpha_betas
-        if np.shape(betas) != (2,) or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"alpha_betas={betas!r}: expected two numbers from 0 to below 1")
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise ValueError(
+                f"alpha_betas={checks.shown(betas)}: expected two numbers from 0 to below 1"
+            )
+        for beta in betas:
+            checks.fraction("alpha_betas", beta)
         if self.stages and self.stopping is not None:
             raise ValueError(
                 "stopping must be left out: a search in several stages cannot end early"
@@ -115,17 +124,26 @@ class Preset:
                 f"stages: their shares of the epochs are {shares}; expected a sum of 1"
             )
 
-    def check(self, space: SearchSpace) -> None:
-        """Raises ValueError unless the parts, made for a space as `modify` made it, suit it."""
-        self.relaxation(1)
-        for make in (self.regularizers, self.weight_penalty):
-            if make is not None:
-                make(1, space)
-        for make in (self.perturbation, self.auxiliary_skip, self.skip_dropout):
-            if make is not None:
-                make(1)
+    def check(self, space: SearchSpace, task: Task) -> None:
+        """Checks that the parts suit a space, and that its supernet fits into memory.
+
+        Args:
+          space: as `modify` made it.
+          task: what the supernet is built for.
+
+        Raises:
+          ValueError: they do not; the message names the part.
+        """
+        arguments.made("relaxation", self.relaxation, 1)
+        for name in ("regularizers", "weight_penalty"):
+            if getattr(self, name) is not None:
+                arguments.made(name, getattr(self, name), 1, space)
+        for name in ("perturbation", "auxiliary_skip", "skip_dropout"):
+            if getattr(self, name) is not None:
+                arguments.made(name, getattr(self, name), 1)
         if self.stopping is not None:
-            self.stopping(space)
+            arguments.made("stopping", self.stopping, space)
+        memory.check_weights(f"supernet of {space.name!r}", skeleton(space, task).weights)
 
     def of_stage(self, stage: Stage) -> "Preset":
         """The settings of one stage."""

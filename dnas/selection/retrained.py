@@ -77,7 +77,7 @@ def short_trainings(
         asked; 0 does without. They are the same for all moves, so that the more `rivals` there are,
         the more likely one of them is confirmed by chance.
     """
-    checks.positive("epochs", epochs)
+    checks.positive("epochs", epochs, most=checks.MOST_WHOLE)
     checks.positive("sigmas", sigmas)
     checks.whole("count", count, least=2)
     checks.whole("rivals", rivals)

@@ -40,7 +40,7 @@ def perturbation(epochs: float = 5.0) -> Selection:
     Args:
       epochs: of fine-tuning after each round of decisions; may be a fraction.
     """
-    checks.not_negative("epochs", epochs)
+    checks.not_negative("epochs", epochs, most=checks.MOST_WHOLE)
 
     def select(shared: Shared) -> Selected:
         supernet = _Supernet(shared)
@@ -74,7 +74,7 @@ def progressive(epochs: float = 5.0) -> Selection:
     Args:
       epochs: of search after each round of decisions, one in each part; may be a fraction.
     """
-    checks.not_negative("epochs", epochs)
+    checks.not_negative("epochs", epochs, most=checks.MOST_WHOLE)
 
     def select(shared: Shared) -> Selected:
         supernet, steps = _Supernet(shared), shared.steps(epochs)

@@ -18,7 +18,7 @@ from dnas.nn.initial import initialise
 from dnas.nn.weights import Table
 from dnas.space import PLAIN, Decision, Mixing, Task
 from dnas.spaces import darts_networks, parts, published, robust_darts
-from dnas.spaces.validation import check_choices, check_mixing, check_part, check_positive
+from dnas.spaces.validation import check_choices, check_counts, check_mixing, check_part
 
 OPERATIONS = (
     "none",
@@ -63,7 +63,7 @@ class DARTS:
     name = "darts"
 
     def __post_init__(self):
-        check_positive(self, "channels", "cells", "nodes", "stem_multiplier")
+        check_counts(self, "channels", "cells", "nodes", "stem_multiplier")
         if self.channels % 2:
             raise ValueError(
                 f"channels={self.channels}: factorized reductions halve the channels; "
@@ -86,7 +86,7 @@ class DARTS:
         Raises:
           ValueError: there is no such subset.
         """
-        if name not in robust_darts.SPACES:
+        if not isinstance(name, str) or name not in robust_darts.SPACES:
             known = ", ".join(sorted(robust_darts.SPACES))
             raise ValueError(f"subset={shown(name)}: expected one of {known}")
         subset = robust_darts.SPACES[name]

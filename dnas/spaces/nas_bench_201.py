@@ -28,9 +28,9 @@ from dnas.spaces import parts, published
 from dnas.spaces.validation import (
     check_call,
     check_choices,
+    check_counts,
     check_mixing,
     check_part,
-    check_positive,
 )
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -61,9 +61,8 @@ class NASBench201:
     name = "nas_bench_201"
 
     def __post_init__(self):
-        check_positive(self, "channels", "cells", "stages")
-        if self.nodes < 2:
-            raise ValueError(f"nodes={self.nodes}: a cell needs an input and one node at least")
+        check_counts(self, "channels", "cells", "stages")
+        check_counts(self, "nodes", least=2)  # an input and one node
         check_part(self.part)
         check_mixing(self.mixing, self.channels)
 

@@ -9,15 +9,23 @@ from dnas.nn import operations
 from dnas.space import Mixing
 from dnas.spaces.parts import Part
 
+# Generous: a supernet at all of these bounds outgrows the memory of any machine by far.
+_MOST = {"channels": 4096, "cells": 1000, "nodes": 16, "stages": 8, "stem_multiplier": 64}
 
-def check_positive(space: Any, *fields: str) -> None:
-    """Raises ValueError unless these fields of a space are positive whole numbers."""
+
+def check_counts(space: Any, *fields: str, least: int = 1) -> None:
+    """Raises ValueError unless these fields of a space are whole numbers that can be built."""
     for field in fields:
-        checks.whole(field, getattr(space, field))
+        checks.whole(
+            *(field, getattr(space, field), least, _MOST[field]),
+            reason="since a supernet beyond that needs more memory than machines have",
+        )
 
 
 def check_candidates(where: str, candidates: tuple[str, ...]) -> None:
     """Raises ValueError unless a row has distinct, known candidates and one beside 'none'."""
+    if not isinstance(candidates, tuple) or not all(isinstance(c, str) for c in candidates):
+        raise ValueError(f"{where}: expected a tuple of operations, got {shown(candidates)}")
     operations.require(candidates)
     if len(set(candidates)) < len(candidates):
         raise ValueError(f"{where} has a candidate twice: {candidates}")
@@ -27,6 +35,11 @@ def check_candidates(where: str, candidates: tuple[str, ...]) -> None:
 
 def check_part(part: Part) -> None:
     """Raises ValueError unless every edge of a part has candidates, as `check_candidates` says."""
+    if not isinstance(part.candidates, tuple):
+        raise ValueError(
+            f"{part.name}: expected a tuple of candidates for each edge, got "
+            f"{shown(part.candidates)}"
+        )
     if len(part.candidates) != len(part.rows):
         raise ValueError(
             f"{part.name} names candidates for {len(part.candidates)} edges; a cell of "
@@ -48,8 +61,8 @@ def check_mixing(mixing: Mixing, channels: int, even: bool = False) -> None:
         raise ValueError(f"mixing={shown(mixing)}: expected a dnas.space.Mixing")
     checks.whole("mixing.partial", mixing.partial)
     for field, value in mixing._asdict().items():
-        if field != "partial" and not isinstance(value, bool):
-            raise ValueError(f"mixing.{field}={shown(value)}: expected True or False")
+        if field != "partial":
+            checks.true_or_false(f"mixing.{field}", value)
     multiple = mixing.partial * (2 if even else 1)
     if channels % multiple:
         raise ValueError(

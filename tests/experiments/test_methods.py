@@ -16,6 +16,7 @@ from dnas.hypergrad import Problem
 from dnas.jobs import stages
 from dnas.jobs.recipe import Recipe
 from dnas.presets import PRESETS
+from dnas.space import Task
 from experiments.benchmarks import methods, methods_report, methods_settings
 from experiments.benchmarks.methods_settings import (
     CONTROLS,
@@ -43,7 +44,7 @@ def test_every_preset_has_the_same_budget(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_suits_both_kinds_of_settings(name):
     for setting in (SETTINGS["nb201"], SETTINGS["s1"]):
-        stages.check(setting.preset(name), setting.space, setting.epochs)
+        stages.check(setting.preset(name), setting.space, setting.epochs, Task((32, 32, 3), 10))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
