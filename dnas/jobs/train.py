@@ -291,6 +291,6 @@ def describe(
         "space": fingerprint.of_space(space) | code,
         "genotype": {part: genotype[part] for part in genotype.parts()},
         "data": fingerprint.of_data(data),
-        "train": dataclasses.asdict(recipe),
+        "train": fingerprint.attributes(recipe),
         "parallel": fingerprint.of_devices(parallel),
     }

@@ -191,7 +191,7 @@ def everything(config):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("seed", -1, "expected 0 or more"),
+        ("seed", -1, "expected a whole number of at least 0"),
         ("preset", "dart", "expected one of dnas, darts, darts_second_order"),
         ("search.warmup", 1.0, "expected a number from 0 to below 1"),
         ("search.terms", 3, "needs config.search.hypergradient to be set, to one of 'neumann'"),
