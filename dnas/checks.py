@@ -116,7 +116,13 @@ def not_negative(name: str, value: Any, most: float = MOST) -> None:
 
 def fraction(name: str, value: Any) -> None:
     """Raises ValueError unless a setting is a number from 0 to below 1."""
-    _number(name, value, 0 <= _real(value) < 1, "from 0 to below 1", MOST)
+    if not is_fraction(value):
+        raise ValueError(f"{name}={shown(value)}: expected a number from 0 to below 1")
+
+
+def is_fraction(value: Any) -> bool:
+    """Whether this is a number from 0 to below 1."""
+    return 0 <= _real(value) < 1
 
 
 def true_or_false(name: str, value: Any) -> None:

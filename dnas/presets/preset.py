@@ -108,12 +108,11 @@ class Preset:
                 "dnas.freeze.oles()"
             )
         betas = self.alpha_betas
-        if not isinstance(betas, tuple | list) or len(betas) != 2:
+        pair = isinstance(betas, tuple | list) and len(betas) == 2
+        if not pair or not all(map(checks.is_fraction, betas)):
             raise ValueError(
                 f"alpha_betas={checks.shown(betas)}: expected two numbers from 0 to below 1"
             )
-        for beta in betas:
-            checks.fraction("alpha_betas", beta)
         if self.stages and self.stopping is not None:
             raise ValueError(
                 "stopping must be left out: a search in several stages cannot end early"

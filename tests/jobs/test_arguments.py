@@ -85,7 +85,7 @@ MISTAKES = {
     "no function": (lambda: changed(regularizers=(regularize.l2(1.0),)), "lambda steps, space"),
     "a rule": (lambda: changed(stopping=stopping.skip_count()), r"lambda space: dnas\.stopping"),
     "unmade": (lambda: changed(freeze=freeze.oles), r"such as dnas\.freeze\.oles\(\)"),
-    "betas": (lambda: changed(alpha_betas=("a", 0.9)), "alpha_betas='a': expected a number"),
+    "betas": (lambda: changed(alpha_betas=("a", 0.9)), r"alpha_betas=\('a', 0\.9\): expected"),
     "nothing to train": (lambda: train(Own()), "Own lacks 'validate', 'network'"),
     "text": (lambda: train(genotype="|none~0|"), r"space\.parse\(text\)"),
     "a recipe's maker": (lambda: train(recipe=recipe.darts_recipe), r"such as .*darts_recipe\("),
