@@ -1,6 +1,7 @@
 """TensorBoard's events, beside what matters: their failure never ends a run."""
 
 import pathlib
+import secrets
 import warnings
 from collections.abc import Mapping
 
@@ -31,8 +32,11 @@ class Events:
                 import tensorboardX
 
                 # A resumed run hides the events that the killed one wrote after its checkpoint.
+                # A random name cannot be that of a link that somebody put there.
                 self._writer = tensorboardX.SummaryWriter(
-                    str(self._directory), purge_step=line["step"]
+                    str(self._directory),
+                    purge_step=line["step"],
+                    filename_suffix=f".{secrets.token_hex(8)}",
                 )
             for name, value in line.items():
                 if name not in ("epoch", "step"):

@@ -38,12 +38,18 @@ def append(path: pathlib.Path, data: bytes) -> None:
     """Adds to the end of a file, which must be no link.
 
     Raises:
-      WorkdirError: it cannot be written.
+      WorkdirError: it cannot be written; the file is as it was.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
     try:
-        with open(os.open(path, flags, 0o666), "ab") as file:
-            file.write(data)
+        with open(os.open(path, flags, 0o666), "ab", buffering=0) as file:
+            before, rest = os.fstat(file.fileno()).st_size, data
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                os.ftruncate(file.fileno(), before)  # a full disk takes a part of a line
+                raise
     except OSError as error:
         raise unwritable(path, error) from error
 

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import re
+import resource
 import shutil
 import sys
 
@@ -203,6 +204,20 @@ def test_a_full_disk_is_told_with_the_file(tmp_path, monkeypatch):
         r"there\. What was written before is intact, and the same command goes on from there",
         str(caught.value),
     )
+
+
+def test_a_line_that_does_not_fit_leaves_no_part_of_it(tmp_path):
+    with workdir.open_workdir(tmp_path, CONFIG) as files:
+        files.append_line("metrics.jsonl", {"epoch": 1})
+        before = (tmp_path / "metrics.jsonl").read_text()
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5, hard))
+        try:
+            with pytest.raises(workdir.WorkdirError, match=r"metrics\.jsonl cannot be written"):
+                files.append_line("metrics.jsonl", {"epoch": 2})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert (tmp_path / "metrics.jsonl").read_text() == before
 
 
 def test_files_can_be_read_by_whom_the_mask_lets(tmp_path):
