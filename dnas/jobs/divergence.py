@@ -48,14 +48,15 @@ def explained(settings: Mapping[str, Any]) -> Iterator[None]:
 
 def advice(settings: Mapping[str, Any]) -> str:
     """What may help a run with these settings that diverged."""
-    numbers = sorted(_numbers(settings), key=lambda found: not found[0].startswith("given."))
-    suspects: dict[float, str] = {}  # a number that users gave is also where it was put
-    for name, value in numbers:
-        if text := _suspicion(name, value):
-            suspects.setdefault(value, text)
+    found = [(name, value, _suspicion(name, value)) for name, value in _numbers(settings)]
+    found = [suspect for suspect in found if suspect[2]]
+    given = [suspect for suspect in found if suspect[0].startswith("given.")]
+    values = {value for _, value, _ in given}  # what users gave is also found where it was put
+    suspects = [text for *_, text in given]
+    suspects += [text for _, value, text in found if value not in values]
     if not suspects:
         return "A smaller learning rate or stronger clipping may help."
-    return f"Likely the cause: {'; '.join(list(suspects.values())[:_SHOWN])}."
+    return f"Likely the cause: {'; '.join(suspects[:_SHOWN])}."
 
 
 def _suspicion(name: str, value: float) -> str:
