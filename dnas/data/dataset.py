@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from dnas import checks
 from dnas.data.content import Content, blocks, hashed
 from dnas.data.reading import bar
 
@@ -257,7 +258,12 @@ def absent_classes(
         return None
     absent = (label for label in range(classes) if label not in present)
     few = list(itertools.islice(absent, _SHOWN))
-    text = ", ".join(str(label) if names is None else f"{label} ({names[label]})" for label in few)
+
+    def called(label: int) -> str:
+        name = str(label) if names is None else names[label]
+        return name if name == str(label) else f"{label} ({name})"
+
+    text = ", ".join(map(called, few))
     return text + (f", ... ({missing} in all)" if missing > len(few) else "")
 
 
@@ -339,8 +345,9 @@ def limit(split: Split, n: int, seed: int) -> Split:
       A split of `n` images, in the order that they had.
 
     Raises:
-      ValueError: `n` is smaller than 2 or larger than the split.
+      ValueError: `n` is no whole number, smaller than 2 or larger than the split.
     """
+    checks.whole("n", n, least=0)
     if not 2 <= n <= len(split):
         raise ValueError(
             f"cannot limit the train set to {n} images: it has {len(split)}, so the limit must "

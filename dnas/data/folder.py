@@ -122,7 +122,10 @@ def from_folder(path: str | os.PathLike, size: int | None = None) -> Dataset:
         checks.whole("size", size)
     folder = pathlib.Path(path).expanduser()
     if not (folder / "train").is_dir():
-        what = "the folder has no train/" if folder.is_dir() else "there is no such folder"
+        what = "there is no such folder"
+        if folder.is_dir():
+            folders = _listed(sorted(p.name for p in folder.iterdir() if p.is_dir())) or "none"
+            what = f"the folder has no train/ (its folders: {folders})"
         raise FileNotFoundError(
             f"path={str(path)!r}: {what}; expected are images as in train/CLASS/NAME.png, and "
             "test images, if any, as in test/CLASS/NAME.png"
@@ -192,7 +195,7 @@ def _files(folder: pathlib.Path) -> Files:
     found: Files = {name: [] for name in classes if not name.startswith(".")}
     others = []
     for name, images in found.items():
-        for root, folders, files in os.walk(folder / name):
+        for root, folders, files in os.walk(folder / name, onerror=_raise):
             folders[:] = sorted(other for other in folders if not other.startswith("."))
             for file in sorted(other for other in files if not other.startswith(".")):
                 path = os.path.join(root, file)
@@ -203,6 +206,10 @@ def _files(folder: pathlib.Path) -> Files:
             folder.parent, others, "are no .png, .jpg, .jpeg or .webp in the folder of a class"
         )
     return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _check_classes(folder: pathlib.Path, found: dict[str, Files]) -> None:

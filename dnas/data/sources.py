@@ -179,18 +179,27 @@ def from_arrays(
 
 
 def _names(names: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(names)
-    for name in names:
-        if not isinstance(name, str):
-            raise ValueError(f"class_names must be texts, one a class, got {name!r} among them")
-    return names
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names must be a list of texts, one a class, got {names!r:.80}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"class_names must differ from each other, got {names!r:.80}")
+    return tuple(names)
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+    """Values as an array that says all there is."""
+    if np.ma.isMaskedArray(values):
+        raise ValueError(f"{name} is masked, which nothing here heeds: drop what is masked first")
+    return np.asarray(values)
 
 
 def _images(name: str, images: Any) -> np.ndarray:
     """Checks images and gives them a channel axis."""
-    if isinstance(images, list | tuple) or np.asarray(images).dtype == object:
+    if isinstance(images, list | tuple):
         images = _stacked(name, images)
-    images = np.asarray(images)
+    images = _array(name, images)
+    if images.dtype == object and images.ndim:
+        images = _stacked(name, images)
     if images.dtype != np.uint8 and images.size:
         raise ValueError(f"{name} must be uint8, got {images.dtype}: {_cast_advice(images)}")
     if images.ndim == 3:
@@ -240,7 +249,7 @@ def _cast_advice(images: np.ndarray) -> str:
 
 def _labels(name: str, labels: Any, images: np.ndarray) -> np.ndarray:
     """Checks labels against their images."""
-    labels = np.asarray(labels)
+    labels = _array(name, labels)
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         advice = "labels are integers 0..classes-1, one an image"
         if labels.ndim == 2 and labels.shape[1] == 1:

@@ -46,6 +46,12 @@ def test_limit_refuses_by_number(n):
         limit(Split.all(counting(100)), n, 0)
 
 
+@pytest.mark.parametrize("n", [2.5, True, "3"])
+def test_limit_refuses_what_is_no_whole_number(n):
+    with pytest.raises(ValueError, match="expected a whole number"):
+        limit(Split.all(counting(100)), n, 0)
+
+
 @pytest.mark.parametrize("n", [100, 7, 2])
 def test_halves_are_disjoint_and_complete(n):
     split = Split.all(counting(n))

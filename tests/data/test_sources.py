@@ -77,6 +77,9 @@ def test_arrays_become_a_dataset():
         ({"y_train": np.array(["cat", "dog", "cat", "dog"])}, "<U3.*return_inverse"),
         ({"x_train": IMAGES + np.float32(np.nan)}, "x_train.*float32: .*NaN"),
         ({"x_train": IMAGES - 1.5}, "values go from -1.5 to -1.5"),
+        ({"x_train": None}, "x_train must be uint8, got object"),
+        ({"x_train": np.ma.masked_equal(IMAGES, 0)}, "x_train is masked"),
+        ({"y_test": np.ma.masked_equal(LABELS, 0)}, "y_test is masked"),
         ({"x_train": []}, r"not be empty; got \[0\]"),
         ({"x_test": [IMAGES[0]] * 3 + [IMAGES[0, :4]]}, r"2 sizes \(5x6x3: 3, 4x6x3: 1\).*cv2"),
         ({"x_test": IMAGES[:, :4]}, r"\(5, 6, 3\).*\(4, 6, 3\)"),
@@ -106,8 +109,9 @@ def test_classes_have_names():
     assert digits().class_names == tuple("0123456789")
     with pytest.raises(ValueError, match="class_names has 2 names, but there are 3 classes"):
         from_arrays(**ARRAYS, class_names=["ant", "bee"])
-    with pytest.raises(ValueError, match=r"class_names must be texts.*got 3"):
-        from_arrays(**ARRAYS, class_names=["ant", "bee", 3])
+    for wrong in (["ant", "bee", 3], "abc", ["ant", "bee", "bee"]):
+        with pytest.raises(ValueError, match=r"class_names must .*got .*b"):
+            from_arrays(**ARRAYS, class_names=wrong)
 
 
 def test_an_archive_is_its_arrays(tmp_path):
