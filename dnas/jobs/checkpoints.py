@@ -1,27 +1,54 @@
 """Checkpoints: one pytree of arrays and its step number, saved atomically with orbax.
 
 A checkpoint holds the leaves of the tree as orbax arrays and, beside them, a manifest: the
-name, shape, dtype and checksum of each leaf. The tree's structure is never stored, so named
-tuples and optimizer states come back as what they are: the caller brings a template, and the
-manifest is compared with it leaf by leaf before anything is used.
+step, and the name, shape, dtype and checksum of each leaf. The tree's structure is never stored,
+so named tuples and optimizer states come back as what they are: the caller brings a template, and
+the manifest is compared with it leaf by leaf before anything is used.
 
 This is the only file that knows orbax, which it imports when the first checkpoint is touched.
 """
 
+import errno
 import os
 import pathlib
+import shutil
+import warnings
 import zlib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
+from dnas.jobs.reading import brief, seal, unseal
+
 Tree = TypeVar("Tree")
+_TEMPORARY = ".orbax-checkpoint-tmp"  # in the names of what is being written, or removed
+_CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be used: it is damaged, or it belongs to something else."""
+    """A checkpoint cannot be written or used: it is damaged, or it belongs to something else."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """What lies there is no checkpoint of that step, or not as it was written."""
+
+
+class Checkpoint(NamedTuple, Generic[Tree]):
+    """What a checkpoint holds.
+
+    Attributes:
+      step: the step number.
+      tree: the saved tree: numpy arrays, and typed PRNG keys where they were.
+      notes: what JSON can hold, by name.
+      records: further arrays by name, of any shapes.
+    """
+
+    step: int
+    tree: Tree
+    notes: dict[str, Any]
+    records: dict[str, np.ndarray]
 
 
 class Checkpoints:
@@ -39,137 +66,149 @@ class Checkpoints:
           directory: where the checkpoints lie, one subdirectory for each step.
           keep: how many of the newest to keep.
         """
-        self.directory = pathlib.Path(directory).resolve()
+        self.directory = pathlib.Path(os.path.abspath(directory))
         self._keep = keep
-        self._manager = None
+        self._sound: int | None = None  # a step that this object has written, or read
 
     def path(self, step: int) -> pathlib.Path:
         """The directory of the checkpoint of a step."""
         return self.directory / str(step)
 
-    def latest(self) -> int | None:
-        """The newest step that was saved completely; None where there is none."""
-        # A look at the names spares a fresh run the import of orbax before its first step.
-        names = os.listdir(self.directory) if self.directory.is_dir() else []
-        if not any(name.isdigit() for name in names):
-            return None
-        return self._open().latest_step()
+    def steps(self) -> list[int]:
+        """The steps of which there is a directory, the newest first; it may be damaged.
 
-    def save(self, step: int, tree: Any, notes: Mapping[str, float] | None = None) -> None:
+        Raises:
+          CheckpointError: a file is where the directory of all should be.
+        """
+        if self.directory.is_file():
+            raise CheckpointError(
+                f"{self.directory} is a file, expected a directory of checkpoints: put that "
+                "directory in its place to resume the run, or remove the file to start again"
+            )
+        names = os.listdir(self.directory) if self.directory.is_dir() else []
+        steps = [int(name) for name in names if name.isdecimal() and name.isascii()]
+        return sorted((step for step in steps if self.path(step).is_dir()), reverse=True)
+
+    def save(
+        self,
+        step: int,
+        tree: Any,
+        notes: Mapping[str, Any] | None = None,
+        records: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         """Saves `tree` as the checkpoint of `step` and waits until it is on disk.
 
+        Directories of this and later steps are removed: they are damaged ones that were passed
+        over, or of a future that is computed again.
+
         Args:
-          step: the step number; an existing checkpoint of that step is left as it is.
+          step: the step number; one that this object has just saved or loaded is left as it is.
           tree: a pytree of arrays, numbers and typed PRNG keys.
-          notes: finite numbers by name to keep with it, in double precision.
+          notes: what JSON can hold, to keep with it; numbers in double precision.
+          records: further arrays to keep with it.
+
+        Raises:
+          CheckpointError: it cannot be written; what was saved before is still there.
         """
-        from orbax import checkpoint as ocp
-
-        if step == self.latest():
+        if step == self._sound:
             return
-        entries, arrays = _describe(tree)
-        # Orbax refuses empty arrays; their entry in the manifest says all there is to know.
-        arrays = {name: array for name, array in arrays.items() if array.size}
-        self._open().save(
-            step,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(arrays),
-                manifest=ocp.args.JsonSave({"leaves": entries, "notes": dict(notes or {})}),
-            ),
-            force=True,
-        )
-        self._open().wait_until_finished()
+        leaves, records = _named(tree), dict(records or {})
+        entries, arrays = _describe([*leaves, *records.items()])
+        parts = {"leaves": entries[: len(leaves)], "records": entries[len(leaves) :]}
+        manifest = {"step": step, **parts, "notes": dict(notes or {})}
+        try:
+            self._clear(step)
+            _write(self.path(step), seal(manifest), arrays)
+            self._sound = step
+            for old in self.steps()[self._keep :]:
+                self._remove(old)
+        except Exception as error:  # orbax and tensorstore raise what they like on a full disk
+            raise self._not_written(step, arrays, error) from error
 
-    def restore(self, template: Tree, step: int | None = None) -> tuple[Tree, dict[str, float]]:
+    def restore(self, template: Tree, step: int) -> Checkpoint[Tree]:
         """Loads a checkpoint into the structure of `template`.
 
         Args:
           template: a pytree like the one that was saved: its leaves say names, shapes and
             dtypes (arrays or `jax.ShapeDtypeStruct`); their values are not used.
-          step: which checkpoint; the newest by default.
-
-        Returns:
-          The tree with the saved values (numpy arrays, and typed PRNG keys where they were),
-          and the notes.
+          step: which checkpoint.
 
         Raises:
-          CheckpointError: there is no such checkpoint, it is damaged, or it does not fit the
-            template; the message names the leaves and says what to do.
+          DamagedCheckpointError: there is no such checkpoint, or it is damaged.
+          CheckpointError: it does not fit the template; the message names the leaves and says
+            what to do.
         """
-        from orbax import checkpoint as ocp
+        path = self.path(step)
+        if not path.is_dir():
+            raise DamagedCheckpointError(f"no checkpoint of step {step} in {self.directory}")
+        manifest, leaves = _read_whole(path, step)
+        _compare(path, template, manifest["leaves"])
+        self._sound = step
+        count = len(manifest["leaves"])
+        tree = jax.tree.unflatten(jax.tree.structure(template), leaves[:count])
+        names = [entry["leaf"] for entry in manifest["records"]]
+        records = dict(zip(names, leaves[count:], strict=True))
+        return Checkpoint(step, tree, manifest["notes"], records)
 
-        step = self.latest() if step is None else step
-        if step is None or not self.path(step).is_dir():
-            raise CheckpointError(f"no checkpoint of step {step} in {self.directory}")
-        try:
-            manifest = ocp.args.Composite(manifest=ocp.args.JsonRestore())
-            manifest = self._open().restore(step, args=manifest).manifest
-            entries, notes = manifest["leaves"], manifest["notes"]
-        except Exception as error:  # whatever orbax raises about a damaged file
-            raise self._damaged(step, str(error)) from error
-        wanted = [
-            (jax.tree_util.keystr(path), _signature(leaf))
-            for path, leaf in jax.tree_util.tree_leaves_with_path(template)
-        ]
-        self._compare(step, wanted, [(e["leaf"], (tuple(e["shape"]), e["type"])) for e in entries])
-        leaves = [np.zeros(e["stored_shape"], jax.numpy.dtype(e["stored_type"])) for e in entries]
-        targets = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}
-        try:
-            composite = ocp.args.Composite(arrays=ocp.args.StandardRestore(targets))
-            arrays = dict(self._open().restore(step, args=composite).arrays)
-        except Exception as error:
-            raise self._damaged(step, str(error)) from error
-        leaves = [np.asarray(arrays.get(_name(i), leaf)) for i, leaf in enumerate(leaves)]
-        for i, entry in enumerate(entries):
-            if _checksum(leaves[i]) != entry["checksum"]:
-                raise self._damaged(step, f"the checksum of {entry['leaf']} is wrong")
-            if entry["key"]:
-                leaves[i] = jax.random.wrap_key_data(leaves[i], impl=entry["key"])
-        return jax.tree.unflatten(jax.tree.structure(template), leaves), notes
+    def restore_newest(self, template: Tree) -> Checkpoint[Tree] | None:
+        """Loads the newest checkpoint that is not damaged, and warns of those that are.
 
-    def close(self) -> None:
-        """Ends orbax's threads; the object opens itself again when it is used again."""
-        if self._manager is not None:
-            self._manager.close()
-            self._manager = None
+        Args:
+          template: see `restore`.
 
-    def _open(self):
-        if self._manager is None:
-            from orbax import checkpoint as ocp
+        Returns:
+          The checkpoint; None where there is none, damaged or not.
 
-            # What a killed process left behind has a temporary name, which orbax clears here.
-            options = ocp.CheckpointManagerOptions(
-                max_to_keep=self._keep,
-                create=True,
-                cleanup_tmp_directories=True,
-                enable_async_checkpointing=False,
-            )
-            self.directory.parent.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(self.directory, options=options)
-        return self._manager
-
-    def _compare(self, step, wanted, found) -> None:
-        wanted, found = dict(wanted), dict(found)
-        lines = [f"{n}: not in the checkpoint" for n in wanted if n not in found]
-        lines += [f"{n}: only in the checkpoint" for n in found if n not in wanted]
-        lines += [
-            f"{n}: {_spell(found[n])} in the checkpoint, {_spell(wanted[n])} expected"
-            for n in wanted
-            if n in found and found[n] != wanted[n]
-        ]
-        if lines:
-            shown = "\n  ".join(lines[:10] + ["..."] * (len(lines) > 10))
+        Raises:
+          CheckpointError: all are damaged, or that one does not fit the template.
+        """
+        failed = []
+        for step in self.steps():
+            try:
+                found = self.restore(template, step)
+            except DamagedCheckpointError as error:
+                failed.append(error)
+                continue
+            for error in failed:
+                warnings.warn(f"{error}; the run goes back to step {step}", stacklevel=2)
+            return found
+        if failed:
             raise CheckpointError(
-                f"the checkpoint {self.path(step)} belongs to another model or optimizer:\n"
-                f"  {shown}\nUse another working directory, or the settings that wrote this one."
+                f"no checkpoint in {self.directory} can be used: {failed[0]}"
+                + f", and so are {len(failed) - 1} more" * (len(failed) > 1)
+                + ". Remove that directory to start again"
             )
+        return None
 
-    def _damaged(self, step: int, reason: str) -> CheckpointError:
-        others = [s for s in self._open().all_steps() if s != step]
-        back = f"go back to step {max(others)}" if others else "start again"
+    def _clear(self, step: int) -> None:
+        """Removes what a killed process left, and directories from a step on."""
+        self.directory.mkdir(exist_ok=True)
+        for left in self.directory.glob(f"*{_TEMPORARY}*"):
+            shutil.rmtree(left)
+        for other in self.steps():
+            if other >= step:
+                self._remove(other)
+
+    def _remove(self, step: int) -> None:
+        """Removes a checkpoint, under another name: a part of it must not look like one."""
+        path = self.path(step)
+        shutil.rmtree(path.rename(path.with_name(f"{step}{_TEMPORARY}-removed")))
+
+    def _not_written(
+        self, step: int, arrays: Mapping[str, np.ndarray], error: Exception
+    ) -> CheckpointError:
+        for left in self.directory.glob(f"*{_TEMPORARY}*"):
+            shutil.rmtree(left, ignore_errors=True)  # half a checkpoint only takes space
+        number = error.errno if isinstance(error, OSError) else None
+        causes = [c for c in _CAUSES if c == number or os.strerror(c) in str(error)]
+        kept = [other for other in self.steps() if other < step]
+        size = sum(array.nbytes for array in arrays.values())
         return CheckpointError(
-            f"the checkpoint {self.path(step)} is damaged: {reason}\n"
-            f"Remove that directory to {back}."
+            f"the checkpoint {self.path(step)} ({size / 1e6:.1f} MB) cannot be written: "
+            f"{os.strerror(causes[0]) if causes else brief(error)}. "
+            + (f"Step {kept[0]} is saved. " if kept else "No step was saved before. ")
+            + ("Mend that" if causes and causes[0] != errno.ENOSPC else "Make room on that disk")
+            + ", and the same command goes on from there"
         )
 
 
@@ -186,55 +225,94 @@ def read_part(directory: str | os.PathLike, template: Tree) -> tuple[int, Tree]:
     Raises:
       CheckpointError: there is no checkpoint, it is damaged, or it lacks such leaves.
     """
-    directory = pathlib.Path(directory)
-    names = os.listdir(directory) if directory.is_dir() else []
-    steps = sorted((int(name) for name in names if name.isdecimal()), reverse=True)
-    failed = [f"no checkpoint in {directory}"]
-    for step in steps:
-        path = directory / str(step)
+    store, failed = Checkpoints(directory), []
+    for step in store.steps():
         try:
-            found = _read_leaves(path)
-        except Exception as error:  # damaged, or a run that goes on has just removed it
-            failed.append(f"the checkpoint {path} cannot be read: {error}")
+            manifest, leaves = _read_whole(store.path(step), step)
+        except DamagedCheckpointError as error:  # or a run that goes on has just removed it
+            failed.append(error)
             continue
-        return step, _part(path, template, found)
-    raise CheckpointError(failed[min(1, len(failed) - 1)])
-
-
-def _read_leaves(path: pathlib.Path) -> dict[str, Any]:
-    """All leaves of a checkpoint by name."""
-    from orbax import checkpoint as ocp
-
-    def read(item: str, how: Any) -> Any:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            return checkpointer.restore(path, args=ocp.args.Composite(**{item: how}))[item]
-
-    entries = read("manifest", ocp.args.JsonRestore())["leaves"]
-    stored = [np.zeros(e["stored_shape"], jax.numpy.dtype(e["stored_type"])) for e in entries]
-    targets = {_name(i): leaf for i, leaf in enumerate(stored) if leaf.size}
-    arrays = dict(read("arrays", ocp.args.StandardRestore(targets)))
-    found = {}
-    for i, entry in enumerate(entries):
-        leaf = np.asarray(arrays.get(_name(i), stored[i]))
-        if _checksum(leaf) != entry["checksum"]:
-            raise ValueError(f"the checksum of {entry['leaf']} is wrong")
-        key = entry["key"]
-        found[entry["leaf"]] = jax.random.wrap_key_data(leaf, impl=key) if key else leaf
-    return found
+        names = [entry["leaf"] for entry in manifest["leaves"]]
+        return step, _part(store.path(step), template, dict(zip(names, leaves, strict=False)))
+    raise failed[0] if failed else CheckpointError(f"no checkpoint in {directory}")
 
 
 def _part(path: pathlib.Path, template: Tree, found: Mapping[str, Any]) -> Tree:
-    leaves = []
-    for place, wanted in jax.tree_util.tree_leaves_with_path(template):
-        name = jax.tree_util.keystr(place)
+    for name, wanted in _named(template):
         if name not in found or _signature(found[name]) != _signature(wanted):
             there = _spell(_signature(found[name])) if name in found else "nothing"
             raise CheckpointError(
                 f"the checkpoint {path} belongs to another network: {name} is {there} there, "
                 f"{_spell(_signature(wanted))} expected"
             )
-        leaves.append(found[name])
+    leaves = [found[name] for name, _ in _named(template)]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _write(path: pathlib.Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Writes a directory with orbax, in one piece."""
+    from orbax import checkpoint as ocp
+
+    # Orbax refuses empty arrays; their entry in the manifest says all there is to know.
+    arrays = {name: array for name, array in arrays.items() if array.size}
+    items = {"arrays": ocp.args.StandardSave(arrays), "manifest": ocp.args.JsonSave(manifest)}
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(path, args=ocp.args.Composite(**items))
+
+
+def _read(path: pathlib.Path, item: str, targets: dict[str, np.ndarray] | None = None) -> Any:
+    """Reads one item of what `_write` wrote: the manifest, or arrays like `targets`."""
+    from orbax import checkpoint as ocp
+
+    how = ocp.args.JsonRestore() if targets is None else ocp.args.StandardRestore(targets)
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(path, args=ocp.args.Composite(**{item: how}))[item]
+
+
+def _read_whole(path: pathlib.Path, step: int) -> tuple[dict[str, Any], list[Any]]:
+    """The manifest of a checkpoint, and the arrays and keys that its entries describe.
+
+    Raises:
+      DamagedCheckpointError: something is not as it was written.
+    """
+    try:
+        manifest = unseal(_read(path, "manifest"))
+        if manifest["step"] != step:
+            raise ValueError(f"it is the checkpoint of step {manifest['step']}")
+        entries = [*manifest["leaves"], *manifest["records"]]
+        leaves = [np.zeros(e["stored_shape"], jax.numpy.dtype(e["stored_type"])) for e in entries]
+        targets = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}
+        arrays = dict(_read(path, "arrays", targets))
+        for i, entry in enumerate(entries):
+            leaves[i] = np.asarray(arrays.get(_name(i), leaves[i]))
+            if _checksum(leaves[i]) != entry["checksum"]:
+                raise ValueError(f"the checksum of {entry['leaf']} is wrong")
+            if entry["key"]:
+                leaves[i] = jax.random.wrap_key_data(leaves[i], impl=entry["key"])
+    except Exception as error:  # whatever orbax raises about a damaged file
+        raise DamagedCheckpointError(
+            f"the checkpoint {path} is damaged ({brief(error)})"
+        ) from error
+    return manifest, leaves
+
+
+def _compare(path: pathlib.Path, template: Any, entries: list[dict[str, Any]]) -> None:
+    """Raises CheckpointError unless a manifest's leaves are those of a template."""
+    wanted = {name: _signature(leaf) for name, leaf in _named(template)}
+    found = {e["leaf"]: (tuple(e["shape"]), e["type"]) for e in entries}
+    lines = [f"{n}: not in the checkpoint" for n in wanted if n not in found]
+    lines += [f"{n}: only in the checkpoint" for n in found if n not in wanted]
+    lines += [
+        f"{n}: {_spell(found[n])} in the checkpoint, {_spell(wanted[n])} expected"
+        for n in wanted
+        if n in found and found[n] != wanted[n]
+    ]
+    if lines:
+        shown = "\n  ".join(lines[:10] + ["..."] * (len(lines) > 10))
+        raise CheckpointError(
+            f"the checkpoint {path} belongs to another model or optimizer:\n"
+            f"  {shown}\nUse another working directory, or the settings that wrote this one."
+        )
 
 
 def _name(index: int) -> str:
@@ -247,16 +325,22 @@ def _signature(leaf: Any) -> tuple[tuple[int, ...], str]:
     return tuple(leaf.shape), str(leaf.dtype)
 
 
-def _describe(tree: Any) -> tuple[list[dict], dict[str, np.ndarray]]:
-    """The manifest of a tree, and its leaves as numpy arrays."""
+def _named(tree: Any) -> list[tuple[str, Any]]:
+    """The leaves of a tree with their places in it as names."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+
+
+def _describe(leaves: list[tuple[str, Any]]) -> tuple[list[dict], dict[str, np.ndarray]]:
+    """The manifest's entries of leaves with names, and the leaves as numpy arrays."""
     entries, arrays = [], {}
-    for index, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(tree)):
+    for index, (name, leaf) in enumerate(leaves):
         shape, kind = _signature(leaf)
         is_key = jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
         array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
         entries.append(
             {
-                "leaf": jax.tree_util.keystr(path),
+                "leaf": name,
                 "type": kind,
                 "shape": list(shape),
                 "stored_type": str(array.dtype),

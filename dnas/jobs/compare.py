@@ -330,7 +330,7 @@ def train_seeds(
     for seed in seeds:
         config = {"seed": seed, **settings}
         with files.subdirectory(f"{folder}seed-{seed}", config) as run:
-            stored = run.read_json(train.RESULT)
+            stored = train.known_result(run)
             if stored is None:
                 trainer = trainer or train.Trainer(space, genotype, data, recipe, parallel)
                 title = f"{name}, seed {seed}"

@@ -21,6 +21,10 @@ class ContradictionError(WorkdirError):
     """A working directory belongs to a run with other settings."""
 
 
+class DamagedError(WorkdirError):
+    """A file of a working directory is not as it was written."""
+
+
 class LockedError(WorkdirError):
     """Another process writes to the working directory."""
 

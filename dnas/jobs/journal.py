@@ -4,19 +4,24 @@ A selection computes the same numbers whenever it runs. When it runs again, the 
 working directory answers what was measured before, call by call, and the supernet that was trained
 last is at hand:
 
-    selection.jsonl    one line a call
+    selection.jsonl    one line a call, with a checksum
     selection/         the supernet after the last trainings, see `dnas.jobs.checkpoints`
+
+What is damaged is computed again, with a warning.
 """
 
+import functools
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dnas.jobs.checkpoints import Checkpoints
+from dnas.jobs.checkpoints import Checkpoints, DamagedCheckpointError
 from dnas.jobs.interrupts import Interrupts
 from dnas.jobs.loop import Stopped
+from dnas.jobs.reading import seal
 from dnas.jobs.workdir import Workdir, WorkdirError
 
 _FILE = "selection.jsonl"
@@ -24,9 +29,15 @@ Arrays = tuple[np.ndarray, ...]
 
 
 class _Saved(NamedTuple):
-    """A state that was trained before, and is loaded when it is needed."""
+    """A state that was trained before, and is loaded when it is needed.
+
+    Attributes:
+      call: which training it is of.
+      again: trains it once more.
+    """
 
     call: int
+    again: Callable[[], Any]
 
 
 class Journal:
@@ -40,7 +51,7 @@ class Journal:
           interrupts: what asks the selection to stop.
         """
         self._files, self._interrupts = files, interrupts
-        self._known = files.read_lines(_FILE)
+        self._known = files.read_sealed_lines(_FILE)
         self._calls = 0
         self._states = Checkpoints(files.folder("selection")) if files.path else None
         if self._states and not self._known:  # states of a journal that was removed
@@ -84,7 +95,8 @@ class Journal:
         line = self._next(kind)
         if line is not None:
             tables = {name: np.asarray(x, np.float32) for name, x in line["tables"].items()}
-            return _Saved(self._calls), tables
+            again = functools.cache(lambda: train(self.loaded(state))[0])
+            return _Saved(self._calls, again), tables
         state, tables = train(self.loaded(state))
         if self._states:
             self._files.check()
@@ -97,18 +109,17 @@ class Journal:
         """A state as arrays, whether or not it was trained before."""
         if not isinstance(state, _Saved):
             return state
-        return self._states.restore(self._template, state.call)[0]
+        try:
+            return self._states.restore(self._template, state.call).tree
+        except DamagedCheckpointError as error:
+            warnings.warn(f"{error}; that training is repeated", stacklevel=2)
+            return state.again()
 
     def check(self) -> None:
         """Raises Stopped if the selection is asked to stop; what is in flight is lost."""
         if self._interrupts.received:
             path = self._files.path and self._files.path / _FILE
             raise Stopped(self._interrupts.received, len(self._known), path, what="measurement")
-
-    def close(self) -> None:
-        """Closes the checkpoints."""
-        if self._states:
-            self._states.close()
 
     def _next(self, kind: str) -> dict[str, Any] | None:
         """The line of the next call; None where it was not made before."""
@@ -125,5 +136,5 @@ class Journal:
         return line
 
     def _note(self, line: dict[str, Any]) -> None:
-        self._files.append_line(_FILE, line)
+        self._files.append_line(_FILE, seal(line, self._calls))
         self._known.append(line)

@@ -1,8 +1,9 @@
 """The training loop that search and training share.
 
 It dispatches chunks of steps, shows progress, watches for NaN and Inf, saves checkpoints and
-resumes from them bit for bit, also in the middle of an epoch: the state, the step number and
-the sums of the epoch's metrics are all there is, and all of it is saved.
+resumes from them bit for bit, also in the middle of an epoch: the state, the step number, the
+sums of the epoch's metrics and what is known of the epochs before are all there is, and all of it
+is saved. The other files of a run only show it, and are never read to go on.
 """
 
 import contextlib
@@ -45,6 +46,17 @@ class Replication(Protocol):
 
     def unreplicate(self, tree: Any) -> Any:
         """One replica of it."""
+
+
+class Kept(Protocol):
+    """What a run keeps of its epochs beside numbers; see `dnas.jobs.trajectory.Recorder`."""
+
+    @property
+    def trajectory(self) -> Mapping[str, np.ndarray]:
+        """Arrays by name; all that there is to save."""
+
+    def resume(self, trajectory: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what was saved."""
 
 
 class Stopped(Exception):
@@ -118,6 +130,7 @@ def run(
     epochs: int,
     files: Workdir | None = None,
     parallel: Replication | None = None,
+    kept: Kept | None = None,
     on_epoch: Callable[[int, Any, dict[str, float]], Mapping[str, float] | None] | None = None,
     ended: Callable[[list[dict[str, float]]], bool] | None = None,
     chunk: int | None = None,
@@ -137,6 +150,7 @@ def run(
       epochs: how many epochs the whole run has.
       files: the working directory; checkpoints lie in its ``checkpoints/``.
       parallel: replicates the state over devices; None leaves it as it is.
+      kept: arrays that are saved with the state, and given back when a run resumes.
       on_epoch: called with the number of finished epochs, one replica of the state (valid
         during the call) and the epoch's mean metrics; returns further numbers for metrics.jsonl.
       ended: asked after every epoch, the last included, and when a run resumes at the end of one,
@@ -155,10 +169,11 @@ def run(
       Stopped: SIGTERM or Ctrl-C came, be it in the last step; the state is saved where there is
         a directory.
       DivergedError: a loss or a weight is not finite; the message names step and checkpoint.
-      CheckpointError: the checkpoint in the directory is damaged or of another model.
+      CheckpointError: a checkpoint cannot be written, all are damaged, or they are of another
+        model. Where only the newest is damaged, there is a warning, and the one before is taken.
       WorkdirError: a file of the directory cannot be written, or the directory was moved.
     """
-    loop = _Loop(state, feed, files or Workdir(None), parallel)
+    loop = _Loop(state, feed, files or Workdir(None), parallel, kept)
     total = epochs * feed.steps_per_epoch
     bar = Progress(title, total, loop.step, epochs, show=progress)
     try:
@@ -172,23 +187,32 @@ def run(
         return Outcome(loop.replica(), loop.history, loop.step // feed.steps_per_epoch)
     finally:
         bar.close()
-        loop.close()
 
 
 class _Loop:
     """Where a run is: the state on the devices, the steps done, the epoch's sums so far."""
 
-    def __init__(self, state: Any, feed: Feed, files: Workdir, parallel: Replication | None):
-        self.feed, self.files, self.parallel = feed, files, parallel
+    def __init__(
+        self,
+        state: Any,
+        feed: Feed,
+        files: Workdir,
+        parallel: Replication | None,
+        kept: Kept | None,
+    ):
+        self.feed, self.files, self.parallel, self.kept = feed, files, parallel, kept
         self.per_epoch = feed.steps_per_epoch
-        self.step, self.sums, self.compiled = 0, {}, False
+        self.step, self.sums, self.history, self.compiled = 0, {}, [], False
+        self.saved: int | None = None
         self.checkpoints = Checkpoints(files.folder("checkpoints")) if files.path else None
         # Some states hold infinities by design; only new ones are a sign of divergence.
         self.infinite = set(_not_finite(state))
-        if self.checkpoints and (step := self.checkpoints.latest()) is not None:
-            state, self.sums = self.checkpoints.restore(state, step)
-            self.step = step
-        self.history = files.metrics(self.step // self.per_epoch)
+        if self.checkpoints and (found := self.checkpoints.restore_newest(state)) is not None:
+            self.step = self.saved = found.step
+            state, self.sums, self.history = found.tree, found.notes["sums"], found.notes["history"]
+            if kept is not None:
+                kept.resume(found.records)
+        files.rewind_metrics(self.history)
         state = jax.device_put(state)
         self.state = state if parallel is None else parallel.replicate(state)
         self.saved_at = time.monotonic()
@@ -275,8 +299,10 @@ class _Loop:
         if self.checkpoints:
             self.check(state)
             self.files.check()
-            self.checkpoints.save(self.step, state, self.sums)
-            self.saved_at = time.monotonic()
+            notes = {"sums": self.sums, "history": self.history}
+            records = {} if self.kept is None else self.kept.trajectory
+            self.checkpoints.save(self.step, state, notes, records)
+            self.saved, self.saved_at = self.step, time.monotonic()
 
     def check(self, state: Any) -> None:
         """Raises unless the state is as finite as it was at the beginning."""
@@ -297,21 +323,16 @@ class _Loop:
         """Where the last good checkpoint lies."""
         if not self.checkpoints:
             return "Nothing is saved because the run has no workdir."
-        step = self.checkpoints.latest()
-        if step is None:
+        if self.saved is None:
             return "There is no checkpoint before it."
-        return f"The last good checkpoint is {self.checkpoints.path(step)} (step {step})."
+        path = self.checkpoints.path(self.saved)
+        return f"The last good checkpoint is {path} (step {self.saved})."
 
     def stopped(self, signal_name: str) -> Stopped:
         """Saves and returns the exception that ends the run."""
         self.save(self.replica())
         path = self.checkpoints.path(self.step) if self.checkpoints else None
         return Stopped(signal_name, self.step, path)
-
-    def close(self) -> None:
-        """Closes the checkpoints."""
-        if self.checkpoints:
-            self.checkpoints.close()
 
 
 def _not_finite(tree: Any) -> list[str]:

@@ -236,7 +236,7 @@ def _training(
             raise ValueError(
                 f"space: it is not the one of the training in {path}: {'; '.join(lines)}"
             )
-    facts = Workdir(path).read_json(train.RESULT)
+    facts = Workdir(path).read_sealed(train.RESULT)
     return OpenedTraining(
         workdir=path,
         finished=facts is not None,

@@ -1,6 +1,5 @@
 """What a search found, and the files that say so."""
 
-import contextlib
 import dataclasses
 import io
 import pathlib
@@ -17,9 +16,11 @@ from dnas.jobs.interrupts import Interrupts
 from dnas.jobs.journal import Journal
 from dnas.jobs.shared import make_shared
 from dnas.jobs.stages import Searched
-from dnas.jobs.trajectory import bridged, tables
-from dnas.jobs.workdir import Workdir
+from dnas.jobs.trajectory import tables
+from dnas.jobs.workdir import DamagedError, Workdir
 from dnas.space import SearchSpace
+
+_SELECTION = "selection.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +104,11 @@ def _select(
     select = getattr(searched.preset, "selection", None)
     if select is None:
         return searched.space.discretize(searched.at_end("mix")), None
-    stored = files.read_json("selection.json")
-    if stored is not None:
-        return Genotype.create(searched.space.name, stored["choices"]), stored["record"]
-    with Interrupts() as interrupts, contextlib.closing(Journal(files, interrupts)) as journal:
+    found = _selected(searched.space, files)
+    if found is not None:
+        return found
+    with Interrupts() as interrupts:
+        journal = Journal(files, interrupts)
         shared = make_shared(
             searched.space,
             data,
@@ -122,10 +124,25 @@ def _select(
             progress=progress,
         )
         genotype, record = select(shared)
+        searched.space.validate(genotype)
         choices = {part: genotype[part] for part in genotype.parts()}
-        files.write_json("selection.json", {"choices": choices, "record": record})
+        files.write_sealed(_SELECTION, {"choices": choices, "record": record})
         journal.check()
     return genotype, record
+
+
+def _selected(space: SearchSpace, files: Workdir) -> tuple[Genotype, list[dict[str, Any]]] | None:
+    """What an earlier call selected; None where there is nothing, or nothing to rely on."""
+    try:
+        stored = files.read_sealed(_SELECTION)
+    except DamagedError as error:
+        warnings.warn(f"{error}; it is selected again", stacklevel=2)
+        return None
+    if stored is None:
+        return None
+    genotype = Genotype.create(space.name, stored["choices"])
+    space.validate(genotype)
+    return genotype, stored["record"]
 
 
 def look_up(table: NASBench201, data_name: str, number: int) -> dict[str, Any]:
@@ -144,7 +161,7 @@ def _draw(space: SearchSpace, result: SearchResult, files: Workdir) -> None:
     """Draws cell and mixing weights into the directory; what fails is only a warning."""
     if files.path is None:
         return
-    history = {name: bridged(x) for name, x in tables(result.trajectory, "mix").items()}
+    history = tables(result.trajectory, "mix")
     try:
         from dnas import viz
         from dnas.selection.shared import choices_of, one_hot

@@ -197,6 +197,7 @@ def _run_stage(
         epochs=epochs,
         files=files,
         parallel=devices,
+        kept=recorder,
         on_epoch=on_epoch,
         ended=watch.ended,
         chunk=setting.chunk,

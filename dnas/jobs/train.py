@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from dnas.jobs.evaluation import Signature, make_evaluate
 from dnas.jobs.progress import heeds_progress
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.supervised import Training, supervised
-from dnas.jobs.workdir import open_workdir
+from dnas.jobs.workdir import DamagedError, Workdir, open_workdir
 from dnas.space import SearchSpace, Task
 
 RESULT = "result.json"
@@ -116,7 +117,7 @@ class Trainer:
                 progress=progress,
                 title=title,
             )
-            facts = files.read_json(RESULT)
+            facts = known_result(files)
             if facts is None:
                 evaluation = self._evaluate(outcome.state, data.test, recipe.batch_size)
                 facts = {
@@ -126,13 +127,26 @@ class Trainer:
                     "seconds": time.monotonic() - began,
                     "seed": seed,
                 }
-                files.write_json(RESULT, facts)
+                files.write_sealed(RESULT, facts)
         return TrainResult(
             **facts,
             history=outcome.history,
             network=self._network(outcome.state),
             signature=self._signature,
         )
+
+
+def known_result(files: Workdir) -> dict[str, Any] | None:
+    """What result.json says of a finished training; None where it is not there, or damaged.
+
+    Args:
+      files: the training's directory.
+    """
+    try:
+        return files.read_sealed(RESULT)
+    except DamagedError as error:
+        warnings.warn(f"{error}; the test accuracy is computed again", stacklevel=2)
+        return None
 
 
 @heeds_progress

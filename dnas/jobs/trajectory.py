@@ -8,32 +8,52 @@ import jax
 import numpy as np
 
 from dnas import discretize
-from dnas.jobs.workdir import Workdir
+from dnas.jobs.workdir import DamagedError, Workdir
 from dnas.space import Mix, SearchSpace
+
+_FILE = "alphas.npz"
 
 
 class Recorder:
-    """Collects alphas and mixing weights, and writes them with the genotype every epoch."""
+    """Collects alphas and mixing weights, and writes them with the genotype every epoch.
+
+    Attributes:
+      trajectory: ``[epochs + 1, rows, options]`` by ``'alphas/<table>'`` and ``'mix/<table>'``.
+    """
 
     def __init__(
         self, space: SearchSpace, files: Workdir, mix: Callable[[Any], Mix], alphas: Mapping
     ):
         self._space, self._files, self._mix = space, files, mix
-        stored = read(files)
-        self.trajectory = stored or {n: a[None] for n, a in self._entry(alphas).items()}
+        self.trajectory = {n: a[None] for n, a in self._entry(alphas).items()}
 
-    def record(self, epoch: int, state: Any, means: dict[str, float]) -> dict[str, float]:
-        """Takes in an epoch; one that a resumed run repeats replaces what it wrote before."""
-        entry = self._entry(state.alphas)
-        lost = epoch - min(map(len, self.trajectory.values()))
-        if lost > 0:
+    def resume(self, trajectory: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what a checkpoint holds; warns where alphas.npz holds something else."""
+        self.trajectory = dict(trajectory)
+        try:
+            stored = read(self._files) or {}
+        except DamagedError as error:
+            warnings.warn(f"{error}; it is written again", stacklevel=2)
+            return
+        # A killed run is an epoch further in its files than in its checkpoint.
+        lacks = [
+            name
+            for name, array in self.trajectory.items()
+            if name not in stored
+            or not np.array_equal(np.atleast_1d(stored[name])[: len(array)], array)
+        ]
+        if lacks:
             warnings.warn(
-                f"alphas.npz lacks {lost} of the epochs before {epoch}; they become NaN",
+                f"alphas.npz lacks epochs of {', '.join(lacks)}, or has others than the "
+                "checkpoint; it is written again",
                 stacklevel=2,
             )
+
+    def record(self, epoch: int, state: Any, means: dict[str, float]) -> dict[str, float]:
+        """Takes in an epoch; one that is there already is replaced."""
         self.trajectory = {
-            name: np.concatenate([_padded(self.trajectory[name][:epoch], epoch), array[None]])
-            for name, array in entry.items()
+            name: np.concatenate([self.trajectory[name][:epoch], array[None]])
+            for name, array in self._entry(state.alphas).items()
         }
         write(self._files, self.trajectory, self._space)
         mix = last(self.trajectory, "mix")
@@ -55,21 +75,15 @@ def write(files: Workdir, trajectory: Mapping[str, np.ndarray], space: SearchSpa
     names = {}
     for table, (rows, options) in space.decisions.items():
         names |= {f"rows/{table}": np.array(rows), f"options/{table}": np.array(options)}
-    files.write_arrays("alphas.npz", {**trajectory, **names})
+    files.write_arrays(_FILE, {**trajectory, **names})
 
 
 def read(files: Workdir) -> dict[str, np.ndarray] | None:
     """The trajectory that `write` wrote; None where there is no such file."""
-    stored = files.read_arrays("alphas.npz")
+    stored = files.read_arrays(_FILE)
     if stored is None:
         return None
     return {name: x for name, x in stored.items() if name.startswith(("alphas/", "mix/"))}
-
-
-def _padded(array: np.ndarray, length: int) -> np.ndarray:
-    """NaN behind what is there, so that positions stay epochs."""
-    lost = np.full((length - len(array), *array.shape[1:]), np.nan, array.dtype)
-    return np.concatenate([array, lost])
 
 
 def tables(trajectory: Mapping[str, np.ndarray], part: str) -> dict[str, np.ndarray]:
@@ -81,13 +95,3 @@ def tables(trajectory: Mapping[str, np.ndarray], part: str) -> dict[str, np.ndar
 def last(trajectory: Mapping[str, np.ndarray], part: str) -> dict[str, np.ndarray]:
     """The last entries of `tables`."""
     return {name: array[-1] for name, array in tables(trajectory, part).items()}
-
-
-def bridged(array: np.ndarray) -> np.ndarray:
-    """Lost epochs by straight lines between those that are known, for pictures only."""
-    lost = np.isnan(array).any(axis=(1, 2))
-    where, known = np.flatnonzero(lost), np.flatnonzero(~lost)
-    bridged = array.reshape(len(array), -1).copy()
-    for column in bridged.T:  # views: they write to `bridged`
-        column[where] = np.interp(where, known, column[known])
-    return bridged.reshape(array.shape)

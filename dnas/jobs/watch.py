@@ -7,7 +7,6 @@ import jax
 
 from dnas.data import Feed
 from dnas.jobs.trajectory import Recorder, tables
-from dnas.jobs.workdir import WorkdirError
 from dnas.space import SearchSpace
 from dnas.stopping import Record
 
@@ -17,8 +16,8 @@ AT_ONCE = 0.9  # of all operations: a decision that freezes as many deserves a w
 class Watch:
     """Asks the stopping rule of a preset after every epoch, and what is frozen; else does nothing.
 
-    What it knows is what the directory holds, genotypes in alphas.npz and eigenvalues in
-    metrics.jsonl, so that a resumed search decides as one that was not interrupted.
+    What it knows is what a checkpoint holds, genotypes in the trajectory and eigenvalues in the
+    history, so that a resumed search decides as one that was not interrupted.
 
     Attributes:
       epoch: whose alphas are the result; None as long as the rule did not say.
@@ -85,22 +84,10 @@ class Watch:
         return self.epoch is not None
 
     def _records(self, history: list[dict[str, float]]) -> list[Record]:
-        epochs = [line["epoch"] for line in history]
-        if epochs != list(range(1, len(epochs) + 1)):
-            raise WorkdirError(
-                f"metrics.jsonl has the epochs {epochs}; the stopping rule needs all from the "
-                "first on: restore that file, or search again in another workdir"
-            )
         mixes = tables(self._recorder.trajectory, "mix")
-        for epoch in epochs[len(self._genotypes) :]:
-            try:
-                mix = {name: array[epoch] for name, array in mixes.items()}
-                self._genotypes.append(self._space.discretize(mix))
-            except (IndexError, ValueError) as error:
-                raise WorkdirError(
-                    f"alphas.npz lacks epoch {epoch}, which the stopping rule needs: restore that "
-                    "file, or search again in another workdir"
-                ) from error
+        for epoch in range(len(self._genotypes) + 1, len(history) + 1):
+            mix = {name: array[epoch] for name, array in mixes.items()}
+            self._genotypes.append(self._space.discretize(mix))
         return [
             Record(genotype, line.get("eigenvalue"))
             for genotype, line in zip(self._genotypes, history, strict=True)

@@ -14,6 +14,7 @@ nothing: a job need not ask whether it has a directory.
 """
 
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -23,13 +24,20 @@ from typing import Any
 
 import numpy as np
 
-from dnas.jobs import settings, whole
-from dnas.jobs.errors import ContradictionError, LockedError, WorkdirError, unwritable
+from dnas.jobs import reading, settings, whole
+from dnas.jobs.errors import (
+    ContradictionError,
+    DamagedError,
+    LockedError,
+    WorkdirError,
+    unwritable,
+)
 from dnas.jobs.events import Events
 from dnas.jobs.lock import Lock
 
 __all__ = [
     "ContradictionError",
+    "DamagedError",
     "LockedError",
     "Workdir",
     "WorkdirError",
@@ -72,6 +80,10 @@ class Workdir:
         """Writes JSON, replacing the file in one piece."""
         self.write_text(name, json.dumps(data, indent=2) + "\n")
 
+    def write_sealed(self, name: str, data: Mapping[str, Any]) -> None:
+        """Writes JSON with a checksum, replacing the file in one piece."""
+        self.write_json(name, reading.seal(data))
+
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes arrays as an ``.npz``, replacing the file in one piece."""
         buffer = io.BytesIO()
@@ -84,18 +96,40 @@ class Workdir:
             self.check()
             whole.write(self.path / name, data)
 
-    def read_json(self, name: str) -> Any:
-        """What a JSON file holds; None where there is no such file."""
-        text = self._read(name)
-        return None if text is None else json.loads(text)
+    def read_json(self, name: str, check: Callable[[Any], None] | None = None) -> Any:
+        """What a JSON file holds; None where there is no such file.
+
+        Args:
+          name: of the file.
+          check: raises ValueError unless the content is what it should be.
+
+        Raises:
+          DamagedError: it is no JSON, or not what it should be.
+        """
+
+        def parse(data: bytes) -> Any:
+            content = reading.parse_json(data)
+            if check is not None:
+                check(content)
+            return content
+
+        return self._parsed(name, parse)
+
+    def read_sealed(self, name: str) -> dict[str, Any] | None:
+        """What `write_sealed` wrote; None where there is no such file.
+
+        Raises:
+          DamagedError: it was changed.
+        """
+        return self._parsed(name, lambda data: reading.unseal(reading.parse_json(data)))
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray] | None:
-        """The arrays of an ``.npz``; None where there is no such file."""
-        data = self._read(name)
-        if data is None:
-            return None
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return dict(arrays)
+        """The arrays of an ``.npz``; None where there is no such file.
+
+        Raises:
+          DamagedError: it is none.
+        """
+        return self._parsed(name, reading.parse_arrays)
 
     def append_metrics(self, line: Mapping[str, float]) -> None:
         """Adds one epoch to metrics.jsonl and to TensorBoard's events.
@@ -117,37 +151,47 @@ class Workdir:
         """Writes a file with a line of JSON for each dictionary, replacing it in one piece."""
         self.write_text(name, "".join(json.dumps(line) + "\n" for line in lines))
 
-    def metrics(self, epochs: int) -> list[dict[str, float]]:
-        """The lines of metrics.jsonl of the first epochs; later ones are removed from the file.
-
-        A run that resumes behind its last line writes those epochs again.
+    def rewind_metrics(self, history: Iterable[Mapping[str, float]]) -> None:
+        """Makes metrics.jsonl hold these epochs and no later ones, which a run writes again.
 
         Args:
-          epochs: number of epochs that are finished.
+          history: the epochs that a checkpoint knows; a file that does not begin with them was
+            damaged, and there is a warning.
         """
-        return self.read_lines("metrics.jsonl", lambda line: line["epoch"] <= epochs)
+        wanted = "".join(json.dumps(line) + "\n" for line in history).encode()
+        found = self._read("metrics.jsonl")
+        if found is not None and not found.startswith(wanted):
+            warnings.warn(
+                f"{self.path / 'metrics.jsonl'} lacks epochs, or has others than the checkpoint; "
+                "it is written again",
+                stacklevel=2,
+            )
+        if (found or b"") != wanted:
+            self.write_bytes("metrics.jsonl", wanted)
 
-    def read_lines(
-        self, name: str, keep: Callable[[dict[str, Any]], bool] = lambda line: True
-    ) -> list[dict[str, Any]]:
-        """The lines of JSON that a file holds; others, and damaged ones, are removed from it.
+    def read_sealed_lines(self, name: str) -> list[dict[str, Any]]:
+        """The lines that `append_line` wrote of sealed data (see `dnas.jobs.reading`).
+
+        What comes behind a damaged line is removed, and there is a warning unless it is the
+        end of a line that a killed process began.
 
         Args:
           name: of the file, which may not exist.
-          keep: which lines are wanted.
         """
-        data = self._read(name)
-        if data is None:
-            return []
-        lines = []
-        for text in data.decode(errors="replace").splitlines():
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                break  # the process was killed while it wrote its last line
-            if keep(line):
-                lines.append(line)
-        self.write_lines(name, lines)
+        lines: list[dict[str, Any]] = []
+        texts = (self._read(name) or b"").splitlines(keepends=True)
+        try:
+            for number, text in enumerate(texts, 1):
+                lines.append(reading.unseal(reading.parse_json(text), number))
+        except ValueError as error:
+            if text is not texts[-1] or text.endswith(b"\n"):
+                warnings.warn(
+                    f"line {len(lines) + 1} of {self.path / name} is damaged "
+                    f"({reading.brief(error)}); it and those behind it are computed again",
+                    stacklevel=2,
+                )
+        if texts:
+            self.write_lines(name, map(reading.seal, lines, itertools.count(1)))
         return lines
 
     def subdirectory(
@@ -194,6 +238,16 @@ class Workdir:
         if self._lock is not None:
             self._lock.release()
         self._lock = None
+
+    def _parsed(self, name: str, parse: Callable[[bytes], Any]) -> Any:
+        data = self._read(name)
+        if data is None:
+            return None
+        try:
+            return parse(data)
+        except ValueError as error:
+            reason = reading.brief(error)
+            raise DamagedError(f"{self.path / name} is damaged ({reason})") from error
 
     def _read(self, name: str) -> bytes | None:
         if self.path is None or not (self.path / name).is_file():
@@ -272,13 +326,10 @@ def check_workdir(
     if not path.is_dir():
         raise WorkdirError(f"workdir: {path} is a file, expected a directory")
     try:
-        stored = Workdir(path).read_json("config.json")
-        if stored is not None:
-            settings.check(stored)
-    except ValueError as error:
-        raise WorkdirError(
-            f"workdir: {path / 'config.json'} is damaged ({error}). Choose another workdir, or "
-            "restore that file to resume the run"
+        stored = Workdir(path).read_json("config.json", settings.check)
+    except DamagedError as error:
+        raise DamagedError(
+            f"workdir: {error}. Choose another workdir, or restore that file to resume the run"
         ) from error
     # A run that was killed when it began leaves no more than a hidden temporary file.
     names = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 
 import numpy as np
@@ -79,6 +80,44 @@ def test_a_line_that_was_cut_off_is_measured_again(tmp_path):
     worker = Worker(tmp_path)
     worker.everything()
     assert worker.calls == ["measure"] and path.read_text().splitlines() == lines
+
+
+@pytest.mark.filterwarnings("ignore:no checkpoint of step 2")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: [*lines[:2], *lines[3:]],
+        lambda lines: [*lines[:2], lines[1], *lines[2:]],
+        lambda lines: [*lines[:2], lines[2].replace("0", "1", 1), *lines[3:]],
+        lambda lines: [*lines[:2], "[" * 10**5, *lines[3:]],
+        lambda lines: [*lines[:2], "3", *lines[3:]],
+    ],
+)
+def test_what_comes_behind_a_damaged_line_is_measured_again(tmp_path, damage):
+    expected = Worker(tmp_path).everything()
+    path = tmp_path / "selection.jsonl"
+    whole = path.read_text()
+    path.write_text("\n".join(damage(whole.splitlines())) + "\n")
+    with pytest.warns(UserWarning, match=r"line 3 of .*jsonl is damaged .* computed again"):
+        worker = Worker(tmp_path)
+    found = worker.everything()
+    assert [x.tolist() for x in found] == [x.tolist() for x in expected]
+    # The first training's state was dropped by then, and is made again.
+    assert worker.calls == ["measure", "train", *["train", "measure"] * 2]
+    assert path.read_text() == whole
+
+
+def test_a_state_that_is_damaged_is_trained_again(tmp_path):
+    expected = Worker(tmp_path).everything()
+    path = tmp_path / "selection.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))  # the last measurement is to be made again
+    shutil.rmtree(tmp_path / "selection" / "6" / "arrays")
+    worker = Worker(tmp_path)
+    with pytest.warns(UserWarning, match="that training is repeated"):
+        found = worker.everything()
+    assert worker.calls == ["measure", "train"]  # from the state that was saved before
+    assert found[-1].tobytes() == expected[-1].tobytes()
 
 
 def test_states_of_a_journal_that_was_removed_are_not_taken_for_later_ones(tmp_path):

@@ -1,10 +1,12 @@
 import errno
 import json
+import math
 import os
 import re
 import resource
 import shutil
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -100,20 +102,64 @@ def test_arrays_and_json_come_back(tmp_path):
     assert files.read_json("a.json") == {"x": [1, 2]}
 
 
-def test_metrics_keep_the_finished_epochs_only(tmp_path):
+def test_metrics_are_those_that_a_checkpoint_knows(tmp_path):
     pytest.importorskip("tensorboardX")
-    files = workdir.open_workdir(tmp_path, {})
-    for epoch in (1, 2, 3):
-        files.append_metrics({"epoch": epoch, "step": 10 * epoch, "loss": 1 / epoch})
+    files, path = workdir.open_workdir(tmp_path, {}), tmp_path / "metrics.jsonl"
+    history = [{"epoch": epoch, "step": 10 * epoch, "loss": 1 / epoch} for epoch in (1, 2, 3)]
+    for line in history:
+        files.append_metrics(line)
     files.close()
     assert list(tmp_path.glob("events.out.tfevents*"))
-    with open(tmp_path / "metrics.jsonl", "a") as file:
-        file.write('{"epoch": 4, "st')  # killed while it wrote
-    assert [line["epoch"] for line in files.metrics(2)] == [1, 2]
-    files.append_metrics({"epoch": 3, "step": 30, "loss": 0.5})
+    whole = path.read_text()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path.write_text(whole + '{"epoch": 4, "st')  # killed while it wrote
+        files.rewind_metrics(history[:2])
+    assert list(map(json.loads, path.read_text().splitlines())) == history[:2]
+    files.append_metrics(history[2])
     files.close()
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["epoch"], line["loss"]) for line in lines] == [(1, 1.0), (2, 0.5), (3, 0.5)]
+    assert path.read_text() == whole
+
+
+DEEP = "[" * 10**5
+LINE = '{"epoch": 2, "step": 20, "loss": 0.5}\n'
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["", LINE * 2, "3\n", "{}\n", '{"epoch": "2"}\n', DEEP, LINE[:-9], LINE.replace("5", "6")],
+)
+def test_damaged_metrics_are_written_again(tmp_path, other):
+    files, path = workdir.open_workdir(tmp_path, {}), tmp_path / "metrics.jsonl"
+    history = [{"epoch": epoch, "step": 10 * epoch, "loss": 1 / epoch} for epoch in (1, 2, 3)]
+    files.write_lines("metrics.jsonl", history)
+    whole = path.read_text()
+    path.write_text(whole.replace(LINE, other))
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl lacks epochs, or has others"):
+        files.rewind_metrics(history)
+    assert path.read_text() == whole
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"3", b"{", b"[" * 10**5, b"\xff\xfe\x00", b'{"x": 2, "checksum": 5}']
+)
+def test_what_was_changed_is_named_in_a_line(tmp_path, data):
+    files = workdir.open_workdir(tmp_path, {})
+    files.write_sealed("a.json", {"x": [1, 1 / 3, math.nan]})
+    assert str(files.read_sealed("a.json")) == str({"x": [1, 1 / 3, math.nan]})
+    (tmp_path / "a.json").write_bytes(data)
+    (tmp_path / "a.npz").write_bytes(data)
+    for read in (lambda: files.read_sealed("a.json"), lambda: files.read_arrays("a.npz")):
+        with pytest.raises(workdir.DamagedError, match=r"a\.\w+ is damaged \(.+\)") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+def test_arrays_are_never_unpickled(tmp_path):
+    files = workdir.open_workdir(tmp_path, {})
+    np.savez(tmp_path / "a.npz", x=np.array([print], object))
+    with pytest.raises(workdir.DamagedError, match="allow_pickle"):
+        files.read_arrays("a.npz")
 
 
 def test_without_tensorboard_it_warns_once(tmp_path, monkeypatch):
@@ -131,7 +177,8 @@ def test_no_path_writes_nothing(tmp_path, monkeypatch):
     files = workdir.open_workdir(None, CONFIG)
     files.write_text("a.txt", "x")
     files.append_metrics({"epoch": 1, "step": 1})
-    assert files.metrics(1) == [] and files.read_json("config.json") is None
+    files.rewind_metrics([{"epoch": 1}])
+    assert files.read_sealed_lines("a.jsonl") == [] and files.read_json("config.json") is None
     assert files.subdirectory("b", {}).path is None
     assert list(tmp_path.iterdir()) == []
 
