@@ -9,7 +9,6 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,10 +19,11 @@ from dnas import discretize, spaces
 from dnas.genotype import Genotype
 from dnas.jobs import checkpoints, fingerprint, train, trajectory
 from dnas.jobs.evaluation import Signature
+from dnas.jobs.reading import brief, parse_json
 from dnas.jobs.recipe import Recipe
-from dnas.jobs.settings import differences
+from dnas.jobs.settings import check, differences
 from dnas.jobs.supervised import supervised
-from dnas.jobs.workdir import Workdir, WorkdirError
+from dnas.jobs.workdir import DamagedError, Workdir, WorkdirError
 from dnas.space import Decision, SearchSpace, Task
 
 _FACTS = ("test_accuracy", "test_loss", "parameters", "multiply_adds", "seconds")
@@ -98,7 +98,7 @@ class OpenedTraining:
     @property
     def signature(self) -> Signature:
         """Shape and normalisation of the images that the network reads, and its classes."""
-        facts = Workdir(self.workdir).read_json(train.NETWORK)
+        facts = Workdir(self.workdir).read_json(train.NETWORK, _check_network)
         if facts is None:
             raise WorkdirError(
                 f"workdir: {self.workdir} holds no {train.NETWORK}, which tells shape and "
@@ -172,7 +172,7 @@ def open(
       ValueError: the space is not the one of the training.
     """
     path = pathlib.Path(workdir).expanduser().resolve()
-    settings = Workdir(path).read_json("config.json") if path.is_dir() else None
+    settings = Workdir(path).read_json("config.json", _check_settings) if path.is_dir() else None
     if settings is None:
         what = "there is no such directory" if not path.is_dir() else "it holds no config.json"
         raise WorkdirError(f"workdir: {path} is not the directory of a run: {what}")
@@ -194,7 +194,7 @@ def open(
 
 
 def _search(path: pathlib.Path, settings: dict[str, Any]) -> OpenedSearch:
-    facts = Workdir(path).read_json("report.json")
+    facts = Workdir(path).read_json("report.json", _check_report)
     # The files of all stages together come last.
     stages = sorted(path.glob("stage*"), key=lambda p: (len(p.name), p.name), reverse=True)
     folders = [p for p in (path, *stages) if (p / "alphas.npz").is_file()] or [path]
@@ -226,6 +226,24 @@ def _search(path: pathlib.Path, settings: dict[str, Any]) -> OpenedSearch:
     )
 
 
+def _check_settings(settings: Any) -> None:
+    check(settings)
+    sections = ("space", "genotype", "train") if "genotype" in settings else ()
+    wrong = [name for name in sections if not isinstance(settings.get(name), dict)]
+    if wrong and "seed" in settings:
+        raise ValueError(f"{', '.join(wrong)}: expected dictionaries")
+
+
+def _check_report(report: Any) -> None:
+    if not isinstance(report, dict) or not isinstance(report.get("epoch"), int):
+        raise ValueError("it does not tell the epoch")
+
+
+def _check_network(network: Any) -> None:
+    if not isinstance(network, dict) or network.keys() != set(Signature._fields):
+        raise ValueError("it does not tell the network's images")
+
+
 def _training(
     path: pathlib.Path, settings: dict[str, Any], space: SearchSpace | None
 ) -> OpenedTraining:
@@ -249,8 +267,20 @@ def _training(
     )
 
 
-def _history(path: pathlib.Path) -> list[Mapping[str, float]]:
+def _history(path: pathlib.Path) -> list[dict[str, float]]:
     """The epochs in metrics.jsonl; a last line that is being written is not there yet."""
     file = path / "metrics.jsonl"
-    text = file.read_text(errors="replace") if file.is_file() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    texts = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
+    lines = []
+    for number, text in enumerate((t for t in texts if t.endswith(b"\n")), 1):
+        try:
+            line = parse_json(text)
+            if not isinstance(line, dict) or line.get("epoch") != number:
+                raise ValueError(f"expected epoch {number}, got {text[:40]!r}")
+        except ValueError as error:
+            raise DamagedError(
+                f"line {number} of {file} is damaged ({brief(error)}); the command that began the "
+                "run writes that file again"
+            ) from error
+        lines.append(line)
+    return lines

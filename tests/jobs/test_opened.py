@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -171,7 +172,8 @@ def test_networks_are_tested_on_any_test_split(result, folder, digits):
     ]:
         evaluation = dnas.evaluate(network, other, batch_size=10, **known)
         np.testing.assert_array_equal(evaluation.confusion, confusion)
-    change(folder / "result.json", test_accuracy=0.123)
+    files = workdir.Workdir(folder)
+    files.write_sealed("result.json", files.read_sealed("result.json") | {"test_accuracy": 0.123})
     assert dnas.evaluate(folder, digits).accuracy == result.test_accuracy  # computed again
 
 
@@ -196,3 +198,22 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(result, folder, digits):
         with pytest.raises(ValueError, match=message) as caught:
             dnas.evaluate(network, data)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.jsonl", '{"epoch": 1}\n{"epoch": 1}\n'),
+        ("metrics.jsonl", "3\n"),
+        ("metrics.jsonl", "[" * 10**5 + "\n"),
+        ("result.json", '{"test_accuracy": 1.0}'),
+        ("network.json", "3"),
+        ("config.json", "{"),
+        ("config.json", '{"seed": 0, "genotype": 3}'),
+    ],
+)
+def test_what_is_damaged_is_named_in_a_line(folder, name, content):
+    (folder / name).write_text(content)
+    with pytest.raises(workdir.WorkdirError, match=re.escape(name)) as caught:
+        _ = dnas.open(folder).network
+    assert "\n" not in str(caught.value)
