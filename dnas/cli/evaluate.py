@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
 
 def _evaluate(values: flags.FlagValues) -> None:
     from dnas import data as datasets  # late: --help needs no jax
-    from dnas.jobs.evaluate import check_data, evaluate
+    from dnas.jobs.evaluate import check_fit, evaluate
     from dnas.jobs.opened import OpenedTraining
     from dnas.jobs.opened import open as open_run
 
@@ -79,7 +79,7 @@ def _evaluate(values: flags.FlagValues) -> None:
     where = {key: values[_DATA + key].value for key in ("data_dir", "path", "size")}
     data = datasets.load(name, **where)
     data = datasets.pooled(data, values[f"{_DATA}pool"].value)
-    check_data(run.signature, data)
+    check_fit(run.signature, data)
     same = data.test.content.digest == trained_on["test"]["content"]
     evaluation = evaluate(run, data, batch_size=values.batch_size)
     which = "the test split of the training" if same else "another test split than the training's"

@@ -8,6 +8,7 @@ from flax import nnx
 
 from dnas import checks
 from dnas import data as datasets
+from dnas.jobs.arguments import check_data
 from dnas.jobs.evaluation import Evaluation, Signature, make_evaluate
 from dnas.jobs.opened import OpenedTraining
 from dnas.jobs.opened import open as open_run
@@ -47,6 +48,7 @@ def evaluate(
       dnas.jobs.checkpoints.CheckpointError: its weights are damaged or missing.
     """
     checks.whole("batch_size", batch_size)
+    check_data(data)
     if isinstance(network, nnx.Module):
         if mean is None or std is None:
             raise ValueError(
@@ -60,12 +62,18 @@ def evaluate(
         if mean is not None or std is not None:
             raise ValueError("mean and std are those of the training here: leave them out")
         network, signature = _trained(network)
-        check_data(signature, data)
+    check_fit(signature, data)
     graph, state = nnx.split(network)
 
     def apply(state: nnx.State, images: jax.Array) -> jax.Array:
         key = jax.random.key(0)  # for operations that are random
-        return nnx.merge(graph, state)(images, train=False, key=key).logits
+        logits = nnx.merge(graph, state)(images, train=False, key=key).logits
+        if logits.shape[-1] != data.classes:
+            raise ValueError(
+                f"data: {data.name!r} has {data.classes} classes, but the network tells "
+                f"{logits.shape[-1]} apart"
+            )
+        return logits
 
     return make_evaluate(apply, signature)(state, data.test, batch_size)
 
@@ -86,7 +94,7 @@ def _trained(
     return run.network, run.signature
 
 
-def check_data(signature: Signature, data: datasets.Dataset) -> None:
+def check_fit(signature: Signature, data: datasets.Dataset) -> None:
     """Raises ValueError unless a network can be tested on a data set.
 
     Args:

@@ -18,6 +18,7 @@ from flax import nnx
 from dnas import discretize, spaces
 from dnas.genotype import Genotype
 from dnas.jobs import checkpoints, fingerprint, train, trajectory
+from dnas.jobs.arguments import TRAINED, check_space
 from dnas.jobs.evaluation import Signature
 from dnas.jobs.reading import brief, parse_json
 from dnas.jobs.recipe import Recipe
@@ -248,6 +249,7 @@ def _training(
     path: pathlib.Path, settings: dict[str, Any], space: SearchSpace | None
 ) -> OpenedTraining:
     if space is not None:
+        check_space(space, TRAINED)
         given = json.loads(json.dumps({"space": fingerprint.of_space(space)}))
         code = ("space.class", "space.network")  # may have moved, or be of another Python
         if lines := differences({"space": settings["space"]}, given, code):

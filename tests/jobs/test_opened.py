@@ -100,6 +100,8 @@ def test_a_space_of_ones_own_is_asked_for(result, folder, digits):
         _ = opened.network
     network = dnas.open(folder, space=SPACE).network
     np.testing.assert_array_equal(logits(network, digits), logits(result.network, digits))
+    with pytest.raises(ValueError, match="NASBench201 is a class; make a space of it"):
+        dnas.open(folder, space=NASBench201)
     with pytest.raises(ValueError, match=r"space: .*space\.channels: 2 there, 4 here"):
         dnas.open(folder, space=WIDER)
 
@@ -194,10 +196,14 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(result, folder, digits):
         (result.network, digits, "mean and std must be given for a network alone"),
         (folder, digits, "is not finished, 2 of 2 epochs are done"),
         (nnx.Linear, digits, "network must be .* got a"),
+        (result, (images, labels), "data: expected an object of Dataset, got 'tuple'"),
     ]:
         with pytest.raises(ValueError, match=message) as caught:
             dnas.evaluate(network, data)
         assert "\n" not in str(caught.value)
+    three = dnas.data.from_arrays(images[:, 1:], labels % 3, images[:, 1:], labels % 3)
+    with pytest.raises(ValueError, match="3 classes, but the network tells 10 apart"):
+        dnas.evaluate(result.network, three, mean=digits.mean, std=digits.std)
 
 
 @pytest.mark.parametrize(
