@@ -162,8 +162,8 @@ def from_arrays(
     if (absent := absent_classes(y_train, classes)) is not None:
         raise ValueError(
             f"y_train goes up to {classes - 1} and lacks the labels {absent}: every class must "
-            "have train images; number those that there are by names, y_train = "
-            "np.unique(y_train, return_inverse=True), and y_test = np.searchsorted(names, y_test)"
+            "have train images; number those that there are by names, y = np.unique("
+            "np.concatenate([y_train, y_test]), return_inverse=True), train labels first"
         )
     if y_test.max() >= classes:
         raise ValueError(
