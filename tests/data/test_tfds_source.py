@@ -41,6 +41,16 @@ class DnasPictures(tfds.core.GeneratorBasedBuilder):
             yield i, {"picture": io.BytesIO(png.tobytes()), "kind": i % 256 % 3, "note": "x"}
 
 
+class DnasSecrets(DnasPictures):
+    """Its test labels are kept secret."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _split_generators(self, dl_manager):
+        secret = ((i, example | {"kind": -1}) for i, example in self._generate_examples(4))
+        return {"train": self._generate_examples(4), "test": secret}
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("tfds"))
@@ -150,6 +160,12 @@ def test_a_set_without_a_test_split_is_refused(prepared, tmp_path):
     file.write_text(json.dumps(info))
     with pytest.raises(ValueError, match=r"\['train'\].*'test', 'validation'"):
         load("dnas_pictures", str(tmp_path))
+
+
+def test_a_test_split_without_labels_is_refused_at_once(tmp_path):
+    DnasSecrets(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    with pytest.raises(ValueError, match=r"dnas_secrets test .* label -1, .* without labels"):
+        load("dnas_secrets", str(tmp_path))
 
 
 def test_cifar10_is_read_without_tensorflow(shared_data):

@@ -4,6 +4,7 @@ import importlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dnas import hypergrad, presets, selection
@@ -223,6 +224,8 @@ def everything(config):
         ("search.regularizer", "l1", "expected one of none, beta_decay"),
         ("data.train_limit", 1, "cannot limit"),
         ("data.cutout", -1, "at least 0"),
+        ("data.path", "pets", "is not used by the data set 'digits', which reads nothing"),
+        ("data.size", 32, "is not used by the data set 'digits'"),
         ("table", "/no/such/table.csv", "there is no such file"),
     ],
 )
@@ -232,6 +235,19 @@ def test_wrong_values_are_refused_by_key(key, value, message):
     with pytest.raises(ValueError) as caught:
         everything(config)
     assert f"config.{key}" in str(caught.value) and message in str(caught.value)
+
+
+def test_data_keys_reach_the_source(tmp_path):
+    labels = np.arange(12) % 2
+    images = np.arange(12 * 16, dtype=np.uint8).reshape(12, 4, 4)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    settings = {"data__name": "arrays", "data__path": str(tmp_path / "a.npz")}
+    data = build.make_data(load(**settings, data__pool=2, data__train_limit=10))
+    assert (data.image_shape, len(data.train), len(data.test)) == ((2, 2, 1), 10, 12)
+    with pytest.raises(ValueError, match=r"config\.data\.size=2 is not used by .*'arrays'"):
+        build.make_data(load(**settings, data__size=2))
+    with pytest.raises(ValueError, match=r"config\.data\.path must be given"):
+        build.make_data(load(data__name="folder"))
 
 
 def test_method_settings_of_another_method_are_refused():
