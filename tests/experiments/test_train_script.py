@@ -40,7 +40,7 @@ def test_genotype_from_text_and_files(tmp_path):
     ("given", "message"),
     [
         (None, "--genotype is missing"),
-        ("nowhere/genotype.json", "nowhere/genotype.json: there is no such file"),
+        ("nowhere/genotype.json", "nowhere/genotype.json'?: there is no such file"),
         (TEXT.replace("none~0", "conv_9x9~0"), "--genotype, read .*conv_9x9"),
         ("Genotype(normal=[], reduce=[])", "--genotype, read "),
     ],
