@@ -19,6 +19,9 @@ import sys
 
 from absl import flags
 
+from dnas import data as datasets
+from dnas.jobs.checkpoints import CheckpointError
+
 _DATA = "config.data."
 
 
@@ -35,6 +38,7 @@ def _define() -> flags.FlagValues:
     text(f"{_DATA}path", help="Folder of images ('folder'), or file of arrays ('arrays').")
     number(f"{_DATA}size", None, "Side in pixels that the images of a folder are brought to.")
     number(f"{_DATA}pool", 1, "Average images over squares of so many pixels.")
+    flags.DEFINE_bool("progress", True, "Show progress.", flag_values=values)
     return values
 
 
@@ -57,15 +61,15 @@ def main(argv: list[str]) -> int:
             raise ValueError(f"unexpected argument {rest[1]!r}; flags are given as --name=value")
         if not values.run:
             raise ValueError("--run is missing: give the directory of a training")
-        _evaluate(values)
-    except (flags.Error, ValueError, OSError, ImportError, RuntimeError) as error:
+        with datasets.bars(values.progress):
+            _evaluate(values)
+    except (flags.Error, ValueError, OSError, ImportError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 def _evaluate(values: flags.FlagValues) -> None:
-    from dnas import data as datasets  # late: --help needs no jax
     from dnas.jobs.evaluate import check_fit, evaluate
     from dnas.jobs.opened import OpenedTraining
     from dnas.jobs.opened import open as open_run

@@ -8,6 +8,7 @@ from flax import nnx
 
 from dnas import checks
 from dnas import data as datasets
+from dnas.data.dataset import size_text
 from dnas.jobs.arguments import check_data
 from dnas.jobs.evaluation import Evaluation, Signature, make_evaluate
 from dnas.jobs.opened import OpenedTraining
@@ -103,13 +104,13 @@ def check_fit(signature: Signature, data: datasets.Dataset) -> None:
     """
     if tuple(data.image_shape) != signature.image_shape:
         raise ValueError(
-            f"data: the images of {data.name!r} are {_size(data.image_shape)}, but the network was "
-            f"trained on images of {_size(signature.image_shape)}"
+            f"data: the images of {data.name!r} are {size_text(data.image_shape)}, but the network "
+            f"was trained on images of {size_text(signature.image_shape)}"
         )
     if data.classes != signature.classes:
         raise ValueError(
             f"data: {data.name!r} has {data.classes} classes, but the network was trained to tell "
-            f"{signature.classes}"
+            f"{signature.classes} apart"
         )
     names, others = signature.class_names, data.class_names
     if names and others and names != others:
@@ -119,7 +120,3 @@ def check_fit(signature: Signature, data: datasets.Dataset) -> None:
             f"call it {names[i]!r}; if it is the same, give dataclasses.replace(data, "
             "class_names=None)"
         )
-
-
-def _size(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))

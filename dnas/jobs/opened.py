@@ -189,8 +189,8 @@ def open(
         for config in path.glob(pattern)
     )
     raise WorkdirError(
-        f"workdir: {path} holds several runs ({', '.join(runs[:6])}{', ...' * (len(runs) > 6)}): "
-        "open one of them"
+        f"workdir: {path} holds runs in folders, {', '.join(runs[:6])}{', ...' * (len(runs) > 6)}:"
+        " open one of them"
     )
 
 

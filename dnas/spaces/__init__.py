@@ -31,9 +31,7 @@ def rebuild(settings: Mapping[str, Any]) -> SearchSpace:
     if kind is None:
         raise ValueError(f"space {settings['name']!r}: expected one of {', '.join(SPACES)}")
     try:
-        mixing = fields.pop("mixing")
-        mixing = Mixing(**mixing) if isinstance(mixing, Mapping) else Mixing(*mixing)
-        return kind(mixing=mixing, **fields)
+        return kind(mixing=Mixing(*fields.pop("mixing")), **fields)
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"the settings of the space {settings['name']!r} are those of another version: {error}"

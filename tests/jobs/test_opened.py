@@ -155,7 +155,7 @@ def test_places_that_hold_no_run_or_several(folder, tmp_path):
     with pytest.raises(workdir.WorkdirError, match=r"holds no config\.json"):
         dnas.open(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"seeds": [0], "genotype": {}}))
-    with pytest.raises(workdir.WorkdirError, match=r"holds several runs \(moved\): open one"):
+    with pytest.raises(workdir.WorkdirError, match=r"holds runs in folders, moved: open one"):
         dnas.open(tmp_path)
 
 
@@ -187,7 +187,7 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(result, folder, digits):
     (folder / "result.json").unlink()
     for network, data, message in [
         (result, tall, "data: the images of 'arrays' are 9x8x1, .* on images of 8x8x1"),
-        (result, two, "data: 'arrays' has 2 classes, but the network was trained to tell 10"),
+        (result, two, "data: 'arrays' has 2 classes, but the network was trained to tell 10 apart"),
         (
             result,
             others,
