@@ -1,4 +1,4 @@
-"""The search step against the same step written out by hand."""
+"""The search step: settings, seeds and traces; tests/parity has its numbers."""
 
 import itertools
 
@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
-from dnas import bilevel, hypergrad, presets, relax, spaces
+from dnas import hypergrad, presets, relax, spaces
 from dnas.space import Task
 
 SPACE, TASK = spaces.NASBench201(channels=2, cells=1, stages=1, nodes=3), Task((6, 6, 1), 3)
@@ -26,48 +26,6 @@ def batch(seed, size=8):
         "image": jnp.asarray(rng.integers(0, 256, (size, 6, 6, 1)), jnp.uint8),
         "label": jnp.asarray(rng.integers(0, 3, size), jnp.int32),
     }
-
-
-@pytest.mark.slow
-def test_two_steps_by_hand():
-    preset = presets.darts(clip_norm=0.1, weight_decay=0.1, alpha_weight_decay=0.2)
-    search = preset.build(SPACE, TASK, steps_per_epoch=2, epochs=2, preprocess=plain)
-    state = jax.jit(search.init)(jax.random.key(0))
-    start = state
-    step = jax.jit(search.step)
-    batches = [(batch(0), batch(1)), (batch(2), batch(3))]
-
-    graph = nnx.graphdef(SPACE.supernet(TASK, rngs=nnx.Rngs(0)))
-
-    @jax.jit
-    @jax.value_and_grad
-    def gradient(both, data):
-        mix = {"cell": jax.nn.softmax(both["alphas"]["cell"])}
-        logits = bilevel.merge(graph, both["params"])(plain(None, data["image"]), mix)
-        return -jnp.take_along_axis(jax.nn.log_softmax(logits), data["label"][:, None], 1).mean()
-
-    # PyTorch's rules by hand: Adam with coupled decay for alphas, then at the new alphas SGD with
-    # clipping, coupled decay and momentum for weights, under a cosine over the four steps.
-    w, a = jax.tree.map(np.asarray, (state.params, state.alphas["cell"]))
-    trace, m, v = jax.tree.map(np.zeros_like, w), np.zeros_like(a), np.zeros_like(a)
-    for i, (train, valid) in enumerate(batches):
-        state, metrics = step(state, train, valid)
-        loss, g = gradient({"params": w, "alphas": {"cell": a}}, valid)
-        np.testing.assert_allclose(metrics["valid_loss"], loss, rtol=1e-5)
-        g = np.asarray(g["alphas"]["cell"]) + 0.2 * a
-        m, v = 0.5 * m + 0.5 * g, 0.999 * v + 0.001 * g**2
-        a = a - 3e-4 * (m / (1 - 0.5 ** (i + 1))) / (np.sqrt(v / (1 - 0.999 ** (i + 1))) + 1e-8)
-        loss, g = gradient({"params": w, "alphas": {"cell": a}}, train)
-        np.testing.assert_allclose(metrics["train_loss"], loss, rtol=1e-5)
-        norm = np.sqrt(sum((np.asarray(x) ** 2).sum() for x in jax.tree.leaves(g["params"])))
-        assert norm > 0.1  # the clipping matters
-        rate = 0.001 + (0.025 - 0.001) * (1 + np.cos(np.pi * i / 4)) / 2
-        g = jax.tree.map(lambda g, w, n=norm: np.asarray(g) * 0.1 / n + 0.1 * w, g["params"], w)
-        trace = jax.tree.map(lambda t, g: 0.9 * t + g, trace, g)
-        w = jax.tree.map(lambda w, t, r=rate: w - r * t, w, trace)
-    chex.assert_trees_all_close(state.params, w, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(state.alphas["cell"], a, rtol=1e-4, atol=1e-7)
-    assert int(state.step) == 2 and int(start.step) == 0
 
 
 def test_a_relaxation_of_the_wrong_shape_is_refused():

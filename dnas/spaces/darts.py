@@ -2,6 +2,11 @@
 
 A chain of normal cells with reduction cells at one and two thirds of its depth. A cell sees the
 outputs of the two cells before it; each of its nodes keeps two incoming edges.
+
+Compared with the published definitions in float64 NumPy (tests/parity), values agree to 2e-5 of
+the largest of each array, gradients to 2e-4: supernet, also with partial channels and weights of
+edges (PC-DARTS), discrete network with auxiliary head in training and after it, running averages.
+Numbers of parameters are the published ones.
 """
 
 import dataclasses

@@ -2,6 +2,11 @@
 
 Three stages of equal cells with residual reductions between them. A cell has four nodes; each
 node takes the sum of one operation on every earlier node.
+
+Compared with the published definitions in float64 NumPy (tests/parity), values agree to 2e-5 of
+the largest of each array, gradients to 2e-4: supernet, discrete network in training and after it,
+running averages, and two bilevel iterations of each order. Numbers of parameters are those of the
+benchmark's table, for all 15,625 architectures.
 """
 
 import dataclasses
