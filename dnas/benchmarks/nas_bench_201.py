@@ -212,7 +212,12 @@ class NASBench201:
         return self._first_of(_PARAMETERS, number)
 
     def flops(self, number: jax.Array) -> jax.Array:
-        """Floating point operations of one CIFAR-10 image in millions, float32 ``[...]``."""
+        """Floating point operations of one CIFAR-10 image in millions, float32 ``[...]``.
+
+        The published ones (``flops_m_c10``) are multiply-adds, and one more for each class; see
+        `dnas.costs.count_multiply_adds`. The column ``flops_m_c10_fit`` also counts three for every
+        element that a convolution's ReLU and normalisation pass, and nine for every pooled one.
+        """
         return self._first_of(_FLOPS, number)
 
     def latency(self, number: jax.Array, device: str) -> jax.Array:
