@@ -15,6 +15,7 @@ __all__ = [
     "Task",
     "__version__",
     "benchmarks",
+    "costs",
     "data",
     "evaluate",
     "hypergrad",
@@ -39,7 +40,7 @@ _JOBS = {
 def __getattr__(name: str) -> Any:
     if name in _JOBS:
         return getattr(importlib.import_module(_JOBS[name]), name)
-    if name in ("benchmarks", "viz"):
+    if name in ("benchmarks", "costs", "viz"):
         return importlib.import_module(f"dnas.{name}")
     raise AttributeError(f"module 'dnas' has no attribute {name!r}")
 

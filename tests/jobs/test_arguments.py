@@ -113,6 +113,6 @@ def test_weights_beyond_the_memory_are_refused_before_anything_is_built(make, mo
 
 
 def test_what_the_package_shows_is_what_users_need():
-    assert {"search", "train", "viz", "benchmarks", "data", "spaces"} <= set(dir(dnas))
+    assert {"search", "train", "viz", "benchmarks", "costs", "data", "spaces"} <= set(dir(dnas))
     assert not {"importlib", "Any", "checks", "jobs"} & set(dir(dnas))
     assert all(getattr(dnas, name) is not None for name in dir(dnas))
