@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dnas import programs
+from dnas.checks import shown
 
 KINDS = ("none", "pmap")
 
@@ -117,8 +118,8 @@ def make(kind: str = "none", devices: int | None = None) -> Parallel:
     Raises:
       ValueError: there is no such kind, or there are not so many devices.
     """
-    if kind not in KINDS:
-        raise ValueError(f"parallel={kind!r}: expected one of {KINDS}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"parallel={shown(kind)}: expected one of {KINDS}")
     if kind == "none":
         return Parallel(kind, 1, None)
     local = jax.local_device_count()

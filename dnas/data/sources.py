@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from dnas.checks import shown
 from dnas.data.dataset import ArraySource, Dataset, Split, absent_classes, many_sizes
 from dnas.data.folder import from_folder
 from dnas.data.tfds_source import from_tfds
 
+_LONGEST = 4096  # characters of a path
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -41,6 +43,8 @@ def load(
       ValueError: there is no such set, it is of no use here, or it does not read an argument.
       FileNotFoundError: the set is not prepared, or there is nothing at `path`.
     """
+    for key, value in {"name": name, "data_dir": data_dir, "path": path}.items():
+        _check_text(key, value)
     own = {
         "digits": (digits, ()),
         "folder": (from_folder, ("path", "size")),
@@ -52,7 +56,7 @@ def load(
     for key, value in given.items():
         if key not in keys:
             raise ValueError(
-                f"{key}={value!r} is not used by the data set {name!r}, which reads "
+                f"{key}={shown(value)} is not used by the data set {name!r}, which reads "
                 f"{' and '.join(keys) or 'nothing: it is embedded'}; leave {key} out, or name "
                 "another set: 'folder' reads path and size, 'arrays' path, those of TensorFlow "
                 "Datasets data_dir"
@@ -63,6 +67,14 @@ def load(
             f"{'folder of images' if name == 'folder' else 'file of arrays (.npz)'} lies"
         )
     return make(**given)
+
+
+def _check_text(key: str, value: Any) -> None:
+    """Raises ValueError unless this is left out, or as long as names and paths are."""
+    if value is None and key != "name":
+        return
+    if not isinstance(value, str | os.PathLike) or len(os.fspath(value)) > _LONGEST:
+        raise ValueError(f"{key}={shown(value)}: expected text of at most {_LONGEST} characters")
 
 
 def digits() -> Dataset:
@@ -190,7 +202,11 @@ def _array(name: str, values: Any) -> np.ndarray:
     """Values as an array that says all there is."""
     if np.ma.isMaskedArray(values):
         raise ValueError(f"{name} is masked, which nothing here heeds: drop what is masked first")
-    return np.asarray(values)
+    try:
+        return np.asarray(values)
+    except Exception as error:  # of whatever kind: it is the object's own
+        got = shown(type(values).__name__)
+        raise ValueError(f"{name}: expected an array, got {got}: {shown(str(error))}") from error
 
 
 def _images(name: str, images: Any) -> np.ndarray:
@@ -219,7 +235,7 @@ def _images(name: str, images: Any) -> np.ndarray:
 
 def _stacked(name: str, images: Any) -> np.ndarray:
     """Single images, which must be of one size, as one array."""
-    images = [np.asarray(image) for image in images]
+    images = [_array(name, image) for image in images]
     sizes = collections.Counter(image.shape for image in images)
     if len(sizes) > 1:
         found = many_sizes(sizes)

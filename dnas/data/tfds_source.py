@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dnas.checks import shown
 from dnas.data import reading
 from dnas.data.content import Content, blocks, hashed, spread
 from dnas.data.dataset import DEVICE_BUDGET, Dataset, Split
@@ -134,7 +135,8 @@ def from_tfds(name: str, data_dir: str | None = None) -> Dataset:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except Exception as error:  # Builders are code of their own and raise what they like.
-        raise ValueError(_possible(name, folder, str(error).strip().split("\n")[0])) from error
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ValueError(_possible(name, folder, reason)) from error
     # What the set is comes first: preparing one that is of no use would be a waste.
     keys, image_shape, names = _task(name, builder.info)
     splits = [split for split in ("train", "test", "validation") if split in builder.info.splits]
@@ -180,8 +182,8 @@ def _possible(name: str, folder: str, reason: str) -> str:
     hints = {"prepared there": prepared[:_SHOWN], "alike": alike}
     hints = "".join(f"; {what}: {', '.join(names)}" for what, names in hints.items() if names)
     return (
-        f"there is no usable data set {name!r} (data_dir {folder}): {reason} Possible are 'digits' "
-        "(embedded), 'folder' (images, at path), 'arrays' (an .npz file, at path), and the image "
+        f"there is no usable data set {shown(name)} (data_dir {folder}): {reason} Possible are "
+        "'digits' (embedded), 'folder' (images, at path), 'arrays' (an .npz file, at path), and the image "
         f"sets of TensorFlow Datasets, https://www.tensorflow.org/datasets/catalog{hints}"
     )
 
