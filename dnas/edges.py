@@ -12,6 +12,11 @@ def name(source: int, target: int) -> str:
     return f"{source}->{target}"
 
 
+def is_edge(row: str) -> bool:
+    """Whether a row has the name of an edge."""
+    return _EDGE.fullmatch(row) is not None
+
+
 def ends(row: str) -> tuple[int, int]:
     """The nodes that an edge joins: ``ends('0->2') == (0, 2)``.
 

@@ -183,8 +183,8 @@ def _possible(name: str, folder: str, reason: str) -> str:
     hints = "".join(f"; {what}: {', '.join(names)}" for what, names in hints.items() if names)
     return (
         f"there is no usable data set {shown(name)} (data_dir {folder}): {reason} Possible are "
-        "'digits' (embedded), 'folder' (images, at path), 'arrays' (an .npz file, at path), and the image "
-        f"sets of TensorFlow Datasets, https://www.tensorflow.org/datasets/catalog{hints}"
+        "'digits' (embedded), 'folder' (images, at path), 'arrays' (an .npz file, at path), and "
+        f"the image sets of TensorFlow Datasets, https://www.tensorflow.org/datasets/catalog{hints}"
     )
 
 

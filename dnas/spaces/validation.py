@@ -1,12 +1,13 @@
 """Checks that several spaces share."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from dnas import checks
 from dnas.checks import shown
 from dnas.genotype import Genotype
 from dnas.nn import operations
-from dnas.space import Mixing
+from dnas.space import Decision, Mixing
 from dnas.spaces.parts import Part
 
 # Generous: a supernet at all of these bounds outgrows the memory of any machine by far.
@@ -90,3 +91,23 @@ def check_choices(genotype: Genotype, space: str, parts: tuple[str, ...]) -> Non
         )
     if sorted(genotype.parts()) != sorted(parts):
         raise ValueError(f"expected the parts {parts}, got {shown(genotype.parts())}")
+
+
+def check_rows(genotype: Genotype, space: str, decisions: Mapping[str, Decision]) -> None:
+    """Raises ValueError unless a genotype chooses an option for every row of every table.
+
+    Args:
+      genotype: the architecture.
+      space: name of the space.
+      decisions: its tables, which are the genotype's parts.
+    """
+    check_choices(genotype, space, tuple(decisions))
+    for part, (rows, options) in decisions.items():
+        chosen = genotype[part]
+        if set(chosen) != set(rows):
+            raise ValueError(f"expected the rows {rows}, got {shown(tuple(chosen))}")
+        for row, option in chosen.items():
+            if option not in options:
+                raise ValueError(
+                    f"{row!r} of {part} has the option {shown(option)}; expected one of {options}"
+                )

@@ -7,6 +7,7 @@ import numpy as np
 from dnas import edges
 from dnas.genotype import Genotype
 from dnas.viz import style
+from dnas.viz.rows import draw_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,17 +41,21 @@ def draw_genotype(genotype: Genotype) -> "Figure":
     """Draws every cell of a genotype.
 
     A cell with several input nodes ends, as in DARTS, in the concatenation of its other nodes;
-    a cell with a single one, as in NAS-Bench-201, ends in its last node.
+    a cell with a single one, as in NAS-Bench-201, ends in its last node. Where rows are not
+    named after edges (``'0->2'``), it is a list of rows and options.
 
     Args:
-      genotype: of any space whose rows are named after edges (``'0->2'``).
+      genotype: of any space.
 
     Returns:
       The figure, as large as the cells need.
 
     Raises:
-      ValueError: the genotype has no parts, a part is empty, or a row is no edge.
+      ValueError: the genotype has no parts, a part is empty, or an edge leads backwards.
     """
+    rows = [row for part in genotype.parts() for row in genotype[part]]
+    if not all(map(edges.is_edge, rows)):
+        return draw_rows(genotype)
     cells = {
         part: [_Edge(*edges.ends(row), option) for row, option in genotype[part].items()]
         for part in genotype.parts()

@@ -109,8 +109,27 @@ def test_draw_refuses_what_is_no_cell():
         viz.draw_genotype(Genotype.create("x", {}))
     with pytest.raises(ValueError, match="nothing to draw"):
         viz.draw_genotype(Genotype.create("x", {"cell": {}}))
-    with pytest.raises(ValueError, match="got 'kernel'"):
-        viz.draw_genotype(Genotype.create("x", {"cell": {"kernel": "3"}}))
+    with pytest.raises(ValueError, match="'3->1' does not lead to a later node"):
+        viz.draw_genotype(Genotype.create("x", {"cell": {"3->1": "skip_connect"}}))
+
+
+def test_rows_that_are_no_edges_are_a_list():
+    choices = {"layers": {"layer 0": "relu", "layer 1": "tanh"}, "head": {"kernel": "conv_3x3"}}
+    figure = viz.draw_genotype(Genotype.create("x", choices))
+    texts = {text.get_text(): text for text in figure.axes[0].texts}
+    assert list(texts) == [
+        "layers",
+        "layer 0",
+        "relu",
+        "layer 1",
+        "tanh",
+        "head",
+        "kernel",
+        "conv 3\N{MULTIPLICATION SIGN}3",
+    ]
+    assert texts["relu"].get_position()[1] == texts["layer 0"].get_position()[1]
+    height = figure.get_figheight()
+    assert all(0 < text.get_position()[1] < height for text in texts.values())
 
 
 def test_plot_alphas_has_a_panel_a_row_with_the_data_in_a_triangle():
