@@ -1,6 +1,7 @@
 """Training the network of one genotype from scratch, and its test accuracy."""
 
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -90,6 +91,14 @@ class Trainer:
         self._evaluate = make_evaluate(training.apply, self._signature)
         self._network = training.network
 
+    @functools.cached_property
+    def _counts(self) -> dict[str, int]:
+        network = self._space, self._genotype, Task(self._data.image_shape, self._data.classes)
+        return {
+            "parameters": costs.count_parameters(*network),
+            "multiply_adds": costs.count_multiply_adds(*network),
+        }
+
     def run(
         self,
         seed: int = 0,
@@ -123,7 +132,7 @@ class Trainer:
                 facts = {
                     "test_accuracy": evaluation.accuracy,
                     "test_loss": evaluation.loss,
-                    **_counts(self._space, self._genotype, data),
+                    **self._counts,
                     "seconds": time.monotonic() - began,
                     "seed": seed,
                 }
@@ -278,14 +287,6 @@ def _training(
         preprocess=preprocess,
         axis_name=axis_name,
     )
-
-
-def _counts(space: SearchSpace, genotype: Genotype, data: datasets.Dataset) -> dict[str, int]:
-    network = space, genotype, Task(data.image_shape, data.classes)
-    return {
-        "parameters": costs.count_parameters(*network),
-        "multiply_adds": costs.count_multiply_adds(*network),
-    }
 
 
 def describe(
