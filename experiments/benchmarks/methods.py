@@ -22,7 +22,7 @@ preset dnas, begun at the strongest options with two skip connections a cell at 
 dnas_without_decay, first-order DARTS with that; dnas_decay_0.5 and dnas_decay_2, with
 other weights of the decay; random_weight_sharing_4x, with four times the epochs; and
 drnas_single_stage, on all channels and without shrinking. Results named former_... are of the short
-trainings as they were before; nothing computes them again.
+trainings, or of the rule of oles, as they were before; nothing computes them again.
 """
 
 import dataclasses
