@@ -127,7 +127,7 @@ def test_the_curvature_and_the_end_of_r_darts():
         found.append(float(eigenvalue(state, batch(98), data)))
         hessian = dense(state.params, state.alphas["cell"].ravel(), data)
         expected.append(np.linalg.eigvalsh(np.asarray(hessian, np.float64))[-1])
-        genotype = SPACE.discretize(search.mix(state.alphas))
+        genotype = SPACE.discretize(softmax(state.alphas))
         names = [OPTIONS[o] for o in np.asarray(state.alphas["cell"]).argmax(-1)]
         assert list(genotype["cell"].values()) == names
         records.append(Record(genotype, found[-1]))
