@@ -32,9 +32,9 @@ def parse_nas_bench_201(text: str, space: str = "nas_bench_201") -> Genotype:
       ValueError: the text is malformed; the message says where.
     """
     _check_text(text)
-    cell = {}
+    cell, quoted = {}, shown(text)
     for target, node in enumerate(text.strip().split("+"), start=1):
-        where = f"node {target} of {shown(text)}"
+        where = f"node {target} of {quoted}"
         if len(node) < 2 or node[0] != "|" or node[-1] != "|":
             raise ValueError(f"{where} must read '|op~source|...|', got {shown(node)}")
         items = node[1:-1].split("|")

@@ -27,7 +27,9 @@ def inputs(rng: random.Random, number: int, folder: pathlib.Path) -> list[Input]
     for index in range(number):
         lines, header, bad = list(LINES), HEADER, True
         place = rng.randrange(50)
-        kind = rng.choice(["cell", "cell", "cell", "line", "header", "fractions", "cut", "whole"])
+        kind = (
+            rng.choice([*["cell"] * 8, "line", "header", "fractions", "cut"]) if index else "whole"
+        )
         if kind == "cell":
             cells = lines[place].split(",")
             cells[rng.randrange(len(cells))] = BAD_CELLS[index % len(BAD_CELLS)]
