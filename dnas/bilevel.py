@@ -1,5 +1,6 @@
 """The bilevel search: weights on one half of the training images, alphas on the other."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -54,7 +55,8 @@ class Search(NamedTuple):
       init: ``key -> state``.
       step: ``(state, train_batch, valid_batch) -> (state, metrics)``; metrics are float32
         scalars, averaged over replicas.
-      mix: ``alphas -> mix`` without noise.
+      mix: ``(alphas, steps) -> mix`` without noise, as it was in the last of so many steps; before
+        the first, as it is there.
       eigenvalue: ``(state, train_batch, valid_batch) -> scalar``: the dominant eigenvalue of the
         validation loss's Hessian in alphas, at the mix without noise (Zela et al., 2020).
       frozen: ``state -> Frozen``, how many operations are frozen; None where none ever is.
@@ -62,7 +64,7 @@ class Search(NamedTuple):
 
     init: Callable[[jax.Array], SearchState]
     step: Callable[[SearchState, Batch, Batch], tuple[SearchState, Metrics]]
-    mix: Callable[[Alphas], Mix]
+    mix: Callable[[Alphas, jax.Array], Mix]
     eigenvalue: Callable[[SearchState, Batch, Batch], jax.Array]
     frozen: Callable[[SearchState], Frozen] | None = None
 
@@ -271,17 +273,20 @@ def bilevel(
         new = SearchState(params, alphas, weight_opt, alpha_opt, state.key, state.step + 1, extra)
         return new, metrics
 
+    def expected(alphas: Alphas, steps: jax.Array) -> Mix:
+        return relaxation.expected(alphas, jnp.maximum(steps - 1, 0))
+
     def eigenvalue(state: SearchState, train_batch: Batch, valid_batch: Batch) -> jax.Array:
         _, valid, key = both_losses(state, train_batch, valid_batch)
 
         def loss(alphas):
-            return valid.of_mix(state.params, relaxation.expected(alphas))[0]
+            return valid.of_mix(state.params, expected(alphas, state.step))[0]
 
         product = eigen.hessian_vector_product(loss, state.alphas)
         return eigen.dominant_eigenvalue(lambda v: mean(product(v)), state.alphas, key)
 
     frozen = None if freeze is None else lambda state: freeze.frozen(state.extra)
-    return Search(init, step, relaxation.expected, eigenvalue, frozen)
+    return Search(init, step, expected, eigenvalue, frozen)
 
 
 def merge(graph: nnx.GraphDef, params: Any) -> nnx.Module:
@@ -295,10 +300,12 @@ class Skeleton(NamedTuple):
     Attributes:
       graph: for `merge`.
       weights: how many there are.
+      params: their shapes, for `merge`.
     """
 
     graph: nnx.GraphDef
     weights: int
+    params: nnx.State
 
 
 @functools.lru_cache(maxsize=16)
@@ -316,7 +323,8 @@ def skeleton(space: SearchSpace, task: Task) -> Skeleton:
             f"the supernet of {space.name!r} holds state beside its weights ({', '.join(names)}); "
             "operations must take randomness from `key` and batch normalisation from `norm`"
         )
-    return Skeleton(graph, sum(math.prod(x.shape) for x in jax.tree.leaves(params)))
+    count = sum(math.prod(x.shape) for x in jax.tree.leaves(params))
+    return Skeleton(graph, count, params)
 
 
 def check_single_path(
@@ -336,3 +344,48 @@ def check_single_path(
                 f"relaxation must have one-hot samples: this supernet computes single paths, and it"
                 f" mixes options of table {name!r}; take another, or mixing without single_path"
             )
+
+
+def check_tables(space: SearchSpace, task: Task) -> None:
+    """Raises ValueError unless the supernet reads every table of decisions; only traces.
+
+    Alphas that nothing reads would stay at their initial noise, and be taken for a result.
+    """
+    if unread := _unread(space, task):
+        raise ValueError(
+            f"no part of the supernet of {space.name!r} reads the decisions "
+            f"{', '.join(map(repr, unread))}, whose alphas could only stay at their initial noise; "
+            f"expected {_sizes_that_work(space)}"
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def _unread(space: SearchSpace, task: Task) -> tuple[str, ...]:
+    """The tables on which the supernet's logits do not depend."""
+    graph, _, params = skeleton(space, task)
+    names = sorted(space.decisions)
+    alphas = jax.eval_shape(lambda key: initial_alphas(space.decisions, key), jax.random.key(0))
+    images = jax.ShapeDtypeStruct((2, *task.image_shape), jnp.float32)
+
+    def logits(tables, params, images, key):
+        mix = dict(zip(names, tables, strict=True))
+        return merge(graph, params)(images, mix, key=key)
+
+    arguments = [alphas[name] for name in names], nnx.to_pure_dict(params), images
+    program = jax.make_jaxpr(logits)(*arguments, jax.random.key(0)).jaxpr
+    needed = set(map(id, program.outvars))
+    for equation in reversed(program.eqns):  # variables that lead to logits, from these backwards
+        if not needed.isdisjoint(map(id, equation.outvars)):
+            needed.update(map(id, equation.invars))
+    tables = program.invars[: len(names)]
+    return tuple(n for n, table in zip(names, tables, strict=True) if id(table) not in needed)
+
+
+def _sizes_that_work(space: SearchSpace) -> str:
+    """What to do about tables that nothing reads: more cells, if the space says how many."""
+    sized = dataclasses.is_dataclass(space) and isinstance(space, SearchSpace)
+    if sized and "cells" in {field.name for field in dataclasses.fields(space)}:
+        for cells in range(space.cells + 1, space.cells + 33):
+            if all(dataclasses.replace(space, cells=cells).layers.values()):
+                return f"cells={cells} or more, not {space.cells}"
+    return "a larger supernet, or a space without them"

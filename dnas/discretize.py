@@ -4,6 +4,7 @@ Everything here is plain NumPy on the host and takes NumPy or JAX arrays. The ru
 no space: a space applies the one that its paper uses, and makes its genotype of the choices.
 """
 
+import collections
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from dnas.genotype import Genotype
 from dnas.space import Decision
 
 COLLAPSE_SHARE, COLLAPSE_CHANCE = 0.5, 0.05  # see `collapse_warning`
-_IDLE = ("skip_connect", "none")  # the options that compute nothing
+KINDS = {"idle": "compute nothing", "weightless": "have no weights"}  # of options, by their traits
 
 
 class Row(NamedTuple):
@@ -147,10 +148,13 @@ def report(
                         'margin': largest weight minus the second largest}},
          'relative_entropy': mean over rows,
          'margin': mean over rows,
-         'shares': {'skip_connect': share of rows in which it is strongest, 'none': the same},
-         'chance': that a uniformly random option is one of these two}
+         'kinds': {'idle': {'options': the names of those that compute nothing,
+                            'share': of rows in which one of them is strongest,
+                            'chance': that a uniformly random option is one of them},
+                   'weightless': the same for those that have no weights}}
 
-      A row with a single option has no entropy and a margin of one.
+      A table without such options lacks the kind. A row with a single option has no entropy and a
+      margin of one.
 
     Raises:
       ValueError: a table is missing, of the wrong shape, not finite, negative, or zero.
@@ -167,8 +171,24 @@ def _report_table(name: str, mix: Mapping[str, ArrayLike], decision: Decision) -
         "rows": described,
         "relative_entropy": float(np.mean([r["relative_entropy"] for r in described.values()])),
         "margin": float(np.mean([r["margin"] for r in described.values()])),
-        "shares": {option: strongest.count(option) / len(strongest) for option in _IDLE},
-        "chance": sum(option in _IDLE for option in decision.options) / len(decision.options),
+        "kinds": _kinds(decision, strongest),
+    }
+
+
+def _kinds(decision: Decision, strongest: list[str]) -> dict[str, Any]:
+    described = list(zip(decision.options, decision.traits, strict=True))
+    every = {
+        "idle": [option for option, traits in described if traits.idle],
+        "weightless": [option for option, traits in described if not traits.weights],
+    }
+    return {
+        kind: {
+            "options": options,
+            "share": sum(option in options for option in strongest) / len(strongest),
+            "chance": len(options) / len(decision.options),
+        }
+        for kind, options in every.items()
+        if options
     }
 
 
@@ -192,87 +212,128 @@ def _report_row(row: Row) -> dict[str, Any]:
 
 
 def summary(report: Mapping[str, Mapping[str, Any]]) -> str:
-    """Writes what `report` found, a line a table; tables named ``'normal.0->2'`` are one."""
-    groups: dict[str, dict[str, Any]] = {}
-    operations = {}
-    for name, table in report.items():
-        chooses = _has_operations(table)
-        group = name.split(".")[0] if chooses else name
-        groups.setdefault(group, {}).update(table["rows"])
-        operations[group] = chooses
+    """Writes what `report` found, a line for each of its `groups`."""
     lines = []
-    for name, rows in groups.items():
+    for name, tables in groups(report).items():
+        rows = [row for table in tables for row in table["rows"].values()]
         entropy, margin = (
-            np.mean([row[key] for row in rows.values()]) for key in ("relative_entropy", "margin")
+            np.mean([r[key] for r in rows]) for key in ("relative_entropy", "margin")
         )
         line = f"{name}: relative entropy {entropy:.2f} (1: nothing preferred), margin {margin:.3f}"
-        if operations[name]:
-            strongest = [row["strongest"] for row in rows.values()]
-            skip, none = (strongest.count(option) / len(strongest) for option in _IDLE)
-            line += (
-                f", strongest option is skip_connect in {skip:.0%} and none in {none:.0%} of"
-                f" {len(rows)} rows"
+        if any("weightless" in table["kinds"] for table in tables):
+            taken = collections.Counter(
+                row["strongest"]
+                for table in tables
+                for row in table["rows"].values()
+                if row["strongest"] in table["kinds"].get("weightless", {}).get("options", ())
             )
+            names = ", ".join(f"{option} {count}" for option, count in taken.most_common())
+            line += f", strongest option has no weights in {taken.total()} of {len(rows)} rows"
+            line += f" ({names})" if names else ""
         lines.append(line)
     return "\n".join(lines)
 
 
-def _has_operations(table: Mapping[str, Any]) -> bool:
-    """Whether a reported table chooses operations, rather than weighs the edges of a node."""
-    return not any("->" in row["strongest"] for row in table["rows"].values())
+def groups(report: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The reported tables by kind of cell: those of its edges, ``'normal.0->2'``, are together."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for name, table in report.items():
+        found.setdefault(group(name, table), []).append(table)
+    return found
+
+
+def group(name: str, table: Mapping[str, Any]) -> str:
+    """The kind of cell that a reported table belongs to; one that weighs edges is its own."""
+    return name if weighs_edges(table) else name.split(".")[0]
+
+
+def weighs_edges(table: Mapping[str, Any]) -> bool:
+    """Whether a reported table weighs the edges of a node, rather than chooses among options."""
+    return any("->" in row["strongest"] for row in table["rows"].values())
 
 
 def collapse_warning(
-    report: Mapping[str, Mapping[str, Any]], genotype: Genotype | None = None
+    report: Mapping[str, Mapping[str, Any]],
+    genotype: Genotype | None = None,
+    layers: Mapping[str, int] | None = None,
 ) -> str | None:
-    """Warns when skip connections and missing edges take over.
+    """Warns when operations that compute nothing, or have no weights, take over.
 
-    Differentiable searches are known to end there (Zela et al., 2020): such a network has few
-    weights left, looks good in the supernet and is poor when trained. Both are looked at: the
-    strongest option of every row, also where the discretizer excludes it (``none`` in DARTS),
-    and the choices of the genotype. Tables named ``'normal.0->2'`` count together as
-    ``'normal'``; tables that weigh whole edges do not count.
+    Differentiable searches are known to end with skip connections and missing edges (Zela et al.,
+    2020): such a network has few weights left, looks good in the supernet and is poor when trained.
+    A cell of poolings and skip connections has none at all. Both are looked at: the strongest
+    option of every row, also where the discretizer excludes it (``none`` in DARTS), and the choices
+    of the genotype. Tables named ``'normal.0->2'`` count together as ``'normal'``; tables that
+    weigh whole edges do not count. What an option is, its decision says (`dnas.space.Traits`).
 
-    There is a warning where at least `COLLAPSE_SHARE` of the choices are ``skip_connect`` or
-    ``none``, and uniformly random choices would be so idle in less than `COLLAPSE_CHANCE` of all
-    cases: a binomial tail with each row's ``'chance'``. Three idle edges of six, say, are nothing
-    unusual where two of five options are idle. The genotype's rows have the same chances, which
-    is cautious where its discretizer excludes an option.
+    There is a warning where at least `COLLAPSE_SHARE` of the choices are of such a kind, and
+    uniformly random choices would be so in less than `COLLAPSE_CHANCE` of all cases: a binomial
+    tail with each row's ``'chance'``. Three idle edges of six, say, are nothing unusual where two
+    of five options are idle. The genotype's rows have the same chances, which is cautious where its
+    discretizer excludes an option. For cells without weights there is one only if they are at least
+    `COLLAPSE_SHARE` of all: reduction cells of poolings are usual in DARTS (Liu et al., 2019), and
+    few.
 
     Args:
       report: what `report` returned.
       genotype: the architecture; rows that the report does not know have no chance to be idle.
+      layers: for each table, how many cells it decides; by default as many as every other.
 
     Returns:
       The warning, or None where there is nothing to warn of.
     """
-    chances: dict[tuple[str, str], float] = {}
-    found: dict[tuple[str, str], dict[str, str]] = {}
-    operations = {name: table for name, table in report.items() if _has_operations(table)}
-    for name, table in operations.items():
-        part = name.split(".")[0]
-        for row, facts in table["rows"].items():
-            chances[part, row] = table["chance"]
-            found.setdefault(("strongest options", part), {})[row] = facts["strongest"]
+    kinds: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[str, dict[str, Mapping[str, str]]] = {"strongest options": {}}
+    for name, table in report.items():
+        if not weighs_edges(table):
+            part = name.split(".")[0]
+            strongest = {row: facts["strongest"] for row, facts in table["rows"].items()}
+            found["strongest options"].setdefault(part, {}).update(strongest)
+            kinds |= {(part, row): table["kinds"] for row in strongest}
     if genotype is not None:
-        found |= {("genotype's choices", part): genotype[part] for part in genotype.parts()}
+        found["genotype's choices"] = {part: genotype[part] for part in genotype.parts()}
+    cells = {name.split(".")[0]: count for name, count in (layers or {}).items()}
     lines = []
-    for (what, part), rows in found.items():
-        options = list(rows.values())
-        counts = {option: options.count(option) for option in _IDLE}
-        idle = sum(counts.values())
-        chance = _tail([chances.get((part, row), 0.0) for row in rows], idle)
-        if options and idle >= COLLAPSE_SHARE * len(options) and chance < COLLAPSE_CHANCE:
-            taken = " and ".join(f"{option} {n}" for option, n in counts.items() if n)
-            often = f"so many in {chance:.2%} of random choices"
-            lines.append(f"{what} of {part!r} are {taken} of {len(options)} ({often})")
+    for what, parts in found.items():
+        idle, weightless = (
+            {
+                part: text
+                for part, chosen in parts.items()
+                if (text := _too_many(kind, part, chosen, kinds))
+            }
+            for kind in KINDS
+        )
+        total, without = (sum(cells.get(part, 1) for part in some) for some in (parts, weightless))
+        every = weightless | idle if without >= COLLAPSE_SHARE * total else idle
+        lines += [f"{what} of {part!r} are {text}" for part, text in every.items()]
     if not lines:
         return None
     return (
-        f"the search may have collapsed to edges that compute nothing: {'; '.join(lines)}."
+        f"the search may have collapsed: {'; '.join(lines)}."
         " Compare with random architectures, and try fewer epochs or more regularization of the"
         " weights."
     )
+
+
+def _too_many(
+    kind: str,
+    part: str,
+    chosen: Mapping[str, str],
+    kinds: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> str | None:
+    """Says how many of a part's choices are of a kind, if more than chance would explain."""
+    facts = {row: kinds.get((part, row), {}).get(kind) for row in chosen}
+    taken = collections.Counter(
+        option
+        for row, option in chosen.items()
+        if facts[row] is not None and option in facts[row]["options"]
+    )
+    chance = _tail([0.0 if f is None else f["chance"] for f in facts.values()], taken.total())
+    if not chosen or taken.total() < COLLAPSE_SHARE * len(chosen) or chance >= COLLAPSE_CHANCE:
+        return None
+    names = " and ".join(f"{option} {count}" for option, count in taken.most_common())
+    often = f"so many in {chance:.2%} of random choices"
+    return f"{names} of {len(chosen)}, which {KINDS[kind]} ({often})"
 
 
 def _tail(chances: Iterable[float], least: int) -> float:

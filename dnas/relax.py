@@ -3,7 +3,7 @@
 Options are the last axis of a table; all axes before it, whatever their number, are rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -13,13 +13,14 @@ from jax import lax
 
 from dnas import checks, sparse
 from dnas.schedules import as_schedule
-from dnas.space import Alphas, Mix
+from dnas.space import Alphas, Decision, Mix, initial_alphas
 
 _LEAST_LOG = -80.0  # of a concentration: samples and their gradients are finite in float32
 
 
-def softmax_tables(alphas: Alphas) -> Mix:
-    """The softmax over the options of every row."""
+def softmax_tables(alphas: Alphas, step: jax.Array | int = 0) -> Mix:
+    """The softmax over the options of every row, at every step."""
+    del step
     return {name: jax.nn.softmax(table, -1) for name, table in alphas.items()}
 
 
@@ -29,11 +30,33 @@ class Relaxation(NamedTuple):
     Attributes:
       sample: ``(key, alphas, step) -> mix``, used in training; `step` is a traced integer, so
         that schedules cost no compilation.
-      expected: ``alphas -> mix`` without noise, used to discretize, to report and to plot.
+      expected: ``(alphas, step) -> mix`` without noise, used to discretize, to report and to plot.
+        What the schedules of `sample` do to the mix itself, it does too, so that what is shown was
+        trained with.
     """
 
     sample: Callable[[jax.Array, Alphas, jax.Array], Mix]
-    expected: Callable[[Alphas], Mix] = softmax_tables
+    expected: Callable[[Alphas, jax.Array], Mix] = softmax_tables
+
+
+def check(relaxation: Relaxation, decisions: Mapping[str, Decision]) -> None:
+    """Raises ValueError unless mixes without noise are of the shapes of alphas; only traces."""
+    alphas = jax.eval_shape(lambda key: initial_alphas(decisions, key), jax.random.key(0))
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    try:
+        mix = jax.eval_shape(relaxation.expected, alphas, step)
+    except TypeError as error:
+        raise ValueError(
+            f"relaxation.expected cannot be called with (alphas, step): {error}"
+        ) from error
+    found, wanted = (
+        {name: table.shape for name, table in tables.items()} for tables in (mix, alphas)
+    )
+    if found != wanted:
+        raise ValueError(
+            f"relaxation.expected makes tables of the shapes {found}; expected those of alphas,"
+            f" {wanted}"
+        )
 
 
 def softmax() -> Relaxation:
@@ -66,6 +89,10 @@ def gumbel_softmax(temperature: optax.ScalarOrSchedule = 1.0, hard: bool = True)
     2019). With `hard` the forward pass takes the one-hot argmax and the backward pass the gradient
     of the soft sample (straight-through), as in GDAS (Dong and Yang, 2019).
 
+    The expected mix is the softmax of alphas at every temperature, the distribution's parameter:
+    an option is the largest of a sample with that probability (Maddison et al., 2017, proposition
+    1), and so is the mean of hard samples. The temperature anneals the noise only.
+
     Args:
       temperature: a positive number, or a schedule of the search's step.
       hard: whether mixing weights are one-hot.
@@ -87,6 +114,9 @@ def reinmax(temperature: optax.ScalarOrSchedule = 1.0) -> Relaxation:
     the expected loss to first order. ReinMax (algorithm 2 of "Bridging discrete and
     backpropagation: straight-through and beyond") does it to second order by Heun's method: at
     temperature 1 it is unbiased for losses that are quadratic in the mix.
+
+    Samples are those of the softmax at every temperature, which changes gradients only: the
+    expected mix is the softmax.
 
     Args:
       temperature: of the softmax that the sample is averaged with; a positive number, or a
@@ -157,18 +187,20 @@ def _one_hot(options: jax.Array, like: jax.Array) -> jax.Array:
     return jax.nn.one_hot(options, like.shape[-1], dtype=like.dtype)
 
 
-def _in_every_table(function: Callable[[jax.Array], jax.Array]) -> Callable[[Alphas], Mix]:
-    return lambda alphas: {name: function(table) for name, table in alphas.items()}
+def _in_every_table(
+    function: Callable[[jax.Array], jax.Array],
+) -> Callable[[Alphas, jax.Array], Mix]:
+    return lambda alphas, step: {name: function(table) for name, table in alphas.items()}
 
 
 def _deterministic(function: Callable[[jax.Array], jax.Array]) -> Relaxation:
     expected = _in_every_table(function)
-    return Relaxation(lambda key, alphas, step: expected(alphas), expected)
+    return Relaxation(lambda key, alphas, step: expected(alphas, step), expected)
 
 
 def _random(
     draw: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
-    expected: Callable[[Alphas], Mix] = softmax_tables,
+    expected: Callable[[Alphas, jax.Array], Mix] = softmax_tables,
 ) -> Relaxation:
     """The relaxation that draws each table by ``(key, table, step) -> mix``."""
 

@@ -19,8 +19,29 @@ Alphas = dict[str, jax.Array]
 Mix = dict[str, jax.Array]
 
 
+class Traits(NamedTuple):
+    """What an option is, whatever it is called; the defaults are those of any function.
+
+    Attributes:
+      identity: it hands on what it gets: a skip connection (at the least, where its stride is one).
+      zero: it hands on nothing: no connection.
+      weights: it has weights of its own, those of a normalisation aside (where its stride is one).
+    """
+
+    identity: bool = False
+    zero: bool = False
+    weights: bool = True
+
+    @property
+    def idle(self) -> bool:
+        """Whether it computes nothing."""
+        return self.identity or self.zero
+
+
 class Decision(NamedTuple):
     """One table of architecture parameters.
+
+    Where options are operations, it is a `dnas.nn.operations.Operations`, which knows their traits.
 
     Attributes:
       rows: what is decided, by name: ``'0->2'`` for an edge of a cell, for instance.
@@ -29,6 +50,11 @@ class Decision(NamedTuple):
 
     rows: tuple[str, ...]
     options: tuple[str, ...]
+
+    @property
+    def traits(self) -> tuple[Traits, ...]:
+        """What each option is; nothing in particular where options are no operations."""
+        return (Traits(),) * len(self.options)
 
 
 class Task(NamedTuple):
@@ -155,6 +181,18 @@ def initial_alphas(
         name: scale * jax.random.normal(k, (len(d.rows), len(d.options)), jnp.float32)
         for k, (name, d) in zip(keys, decisions.items(), strict=True)
     }
+
+
+def identities(space: SearchSpace, part: str) -> tuple[str, ...]:
+    """The names of the skip connections in a part of the genotype."""
+    return tuple(
+        dict.fromkeys(
+            option
+            for name, decision in space.decisions.items()
+            for option, traits in zip(decision.options, decision.traits, strict=True)
+            if traits.identity and name.split(".")[0] == part
+        )
+    )
 
 
 def first_part(space: SearchSpace) -> str:

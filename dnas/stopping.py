@@ -1,6 +1,6 @@
 """When to stop a search early, and which epoch's alphas to keep."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from dnas import checks
@@ -33,7 +33,9 @@ class Stopping(NamedTuple):
     eigenvalue: bool = False
 
 
-def skip_count(limit: int = 2, part: str = "normal") -> Stopping:
+def skip_count(
+    limit: int = 2, part: str = "normal", skips: Collection[str] = ("skip_connect",)
+) -> Stopping:
     """Stops at the first epoch with so many skip connections (DARTS+; Liang et al., 2019).
 
     The published criterion is two or more of them in a normal cell; the result is that of the
@@ -44,19 +46,25 @@ def skip_count(limit: int = 2, part: str = "normal") -> Stopping:
       limit: number of skip connections at which to stop.
       part: the genotype's part to count in: ``'normal'`` in the DARTS space, ``'cell'`` in
         NAS-Bench-201.
+      skips: what skip connections are called there; see `dnas.space.identities`.
 
     Raises:
-      ValueError: the limit is not a whole number from 1; or from the rule, when a genotype has no
-        such part.
+      ValueError: the limit is not a whole number from 1, or there are no skip connections; or from
+        the rule, when a genotype has no such part.
     """
     checks.whole("limit", limit)
+    if not skips:
+        raise ValueError(
+            f"skips={skips!r}: expected the names of the skip connections to count in {part!r}; "
+            "a space says which options are, see `dnas.space.Traits`"
+        )
 
     def rule(records):
         genotype = records[-1].genotype
         if part not in genotype.parts():
             raise ValueError(f"part={part!r}: expected one of {sorted(genotype.parts())}")
-        skips = list(genotype[part].values()).count("skip_connect")
-        return len(records) if skips >= limit else None
+        found = [option for option in genotype[part].values() if option in skips]
+        return len(records) if len(found) >= limit else None
 
     return Stopping(rule)
 

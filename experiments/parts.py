@@ -18,7 +18,7 @@ from dnas import (
     stopping,
 )
 from dnas.presets.parts import linear
-from dnas.space import SearchSpace, Task, first_part
+from dnas.space import SearchSpace, Task, first_part, identities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,12 @@ def _perturbation(make: Callable[[optax.Schedule], perturb.Perturbation]) -> Par
 
 def _skip_count(skip_limit: int = 2) -> Callable[[SearchSpace], stopping.Stopping]:
     checks.whole("skip_limit", skip_limit)
-    return lambda space: stopping.skip_count(skip_limit, first_part(space))
+
+    def rule(space):
+        part = first_part(space)
+        return stopping.skip_count(skip_limit, part, identities(space, part))
+
+    return rule
 
 
 def _limited_skips(skips: int = 2) -> selection.Selection:

@@ -221,12 +221,13 @@ def run(settings: flags.Settings, job: Job) -> None:
         progress=settings.progress,
         config=config.to_dict(),
     )
-    print(f"\ndata: {job.data.summary}\nfound: {job.space.format(result.genotype)}\n")
+    doubt = ", but see the warnings below" if result.warnings else ""
+    print(f"\ndata: {job.data.summary}\nfound{doubt}: {job.space.format(result.genotype)}\n")
     if result.selection:
         print("by a selection, whose decisions report.json tells; the mixture before it:")
     print(discretize.summary(result.report))
-    if result.warning:
-        print(f"warning: {result.warning}")
+    for warning in result.warnings:
+        print(f"warning: {warning}")
     if result.benchmark:
         print(
             "NAS-Bench-201, {dataset}: test accuracy {test_accuracy:.2f} %, validation accuracy "

@@ -10,8 +10,11 @@ import pytest
 from dnas import discretize, edges
 from dnas.discretize import Row
 from dnas.genotype import Genotype
+from dnas.nn.operations import Operations
 from dnas.space import Decision
+from dnas.spaces import DARTS, NASBench201
 
+CONV = "nor_conv_1x1"
 OPTIONS = ("none", "skip_connect", "conv", "pool")
 DARTS_ROWS = ("0->2", "1->2", "0->3", "1->3", "2->3")
 
@@ -138,7 +141,7 @@ def test_report_of_decided_open_and_single_rows():
     entropy = -(0.2 * math.log(0.1) + 0.2 * math.log(0.2) + 0.6 * math.log(0.6))
     assert between["entropy"] == pytest.approx(entropy)
     assert between["margin"] == pytest.approx(0.4)
-    assert found["cell"]["shares"] == {"skip_connect": 1 / 3, "none": 1 / 3}
+    assert found["cell"]["kinds"] == {}  # no operations, whatever their names
     assert found["cell"]["margin"] == pytest.approx((1.0 + 0.0 + 0.4) / 3)
     assert found["kernel"]["rows"]["k"]["relative_entropy"] == 0.0
     assert found["kernel"]["rows"]["k"]["margin"] == 1.0
@@ -149,15 +152,15 @@ def test_report_of_decided_open_and_single_rows():
 
 
 def test_tables_of_single_edges_are_summed_up_in_a_line():
-    decisions = {f"cell.0->{i}": Decision((f"0->{i}",), ("none", "skip_connect")) for i in (1, 2)}
+    decisions = {f"cell.0->{i}": Operations((f"0->{i}",), ("none", "skip_connect")) for i in (1, 2)}
     decisions["cell.3"] = Decision(("3",), ("0->3", "1->3"))  # weights of edges: a line of its own
     mix = {name: np.array([[0.5, 0.5]]) for name in decisions} | {
         "cell.0->2": np.array([[0.0, 1.0]])
     }
     first, second = discretize.summary(discretize.report(mix, decisions)).splitlines()
     assert first == (
-        "cell: relative entropy 0.50 (1: nothing preferred), margin 0.500, strongest option is "
-        "skip_connect in 50% and none in 50% of 2 rows"
+        "cell: relative entropy 0.50 (1: nothing preferred), margin 0.500, strongest option has "
+        "no weights in 2 of 2 rows (none 1, skip_connect 1)"
     )
     assert second == "cell.3: relative entropy 1.00 (1: nothing preferred), margin 0.000"
 
@@ -172,38 +175,47 @@ def test_report_refuses_logits_and_missing_tables():
 
 def edge_table(options, *strongest):
     """A decision whose rows have these strongest options, and its mixing weights."""
-    decision = Decision(tuple(f"0->{i + 1}" for i in range(len(strongest))), options)
+    decision = Operations(tuple(f"0->{i + 1}" for i in range(len(strongest))), options)
     return decision, np.array([[float(o == s) for o in options] for s in strongest])
 
 
 def test_collapse_warning_is_no_matter_of_chance():
     def warning(*strongest, idle=("none", "skip_connect")):
-        decision, mix = edge_table((*idle, "conv1", "conv3", "pool"), *strongest)
+        decision, mix = edge_table((*idle, CONV, "nor_conv_3x3", "sep_conv_3x3"), *strongest)
         return discretize.collapse_warning(discretize.report({"cell": mix}, {"cell": decision}))
 
     # Two of five options are idle: P(4 or more of 6) is 17.9 %, P(5 or more) is 4.1 %.
-    assert warning(*["none"] * 4, "pool", "conv1") is None
-    text = warning(*["none"] * 4, "skip_connect", "conv1")
-    assert "'cell' are skip_connect 1 and none 4 of 6 (so many in 4.10 %" in text.replace("%", " %")
+    assert warning(*["none"] * 4, "sep_conv_3x3", CONV) is None
+    text = warning(*["none"] * 4, "skip_connect", CONV)
+    assert (
+        "'cell' are none 4 and skip_connect 1 of 6, which compute nothing (so many in 4.10%" in text
+    )
     # One of four: P(4 or more of 6) is 3.8 %. As improbable, yet less than half: none.
-    assert warning(*["skip_connect"] * 4, "pool", "conv1", idle=("skip_connect",)) is not None
-    assert warning(*["skip_connect"] * 7, *["conv1"] * 8, idle=("skip_connect",)) is None
+    assert warning(*["skip_connect"] * 4, "sep_conv_3x3", CONV, idle=("skip_connect",)) is not None
+    assert warning(*["skip_connect"] * 7, *[CONV] * 8, idle=("skip_connect",)) is None
 
 
 def test_collapse_warning_reads_report_and_genotype():
-    options = ("none", "skip_connect", *(f"conv{i}" for i in range(6)))
+    kernels = (f"{kind}_conv_{k}x{k}" for kind in ("sep", "dil") for k in (3, 5))
+    options = ("none", "skip_connect", "nor_conv_3x3", CONV, *kernels)
     decided, mix = edge_table(options, *["none"] * 8)
-    open_, spread = edge_table(options, *["conv1"] * 8)
+    open_, spread = edge_table(options, *[CONV] * 8)
     decisions = {"normal": decided, "reduce": open_}
     report = discretize.report({"normal": mix, "reduce": spread}, decisions)
-    assert report["normal"]["chance"] == 0.25
+    assert report["normal"]["kinds"]["idle"] == {
+        "options": ["none", "skip_connect"],
+        "share": 1.0,
+        "chance": 0.25,
+    }
     warning = discretize.collapse_warning(report)
     assert "strongest options of 'normal' are none 8 of 8" in warning
     assert "reduce" not in warning and "genotype" not in warning
 
     def genotype(skips):
-        rows = {r: "skip_connect" if i < skips else "conv1" for i, r in enumerate(open_.rows)}
-        return Genotype.create("x", {"normal": dict.fromkeys(open_.rows, "conv2"), "reduce": rows})
+        rows = {r: "skip_connect" if i < skips else CONV for i, r in enumerate(open_.rows)}
+        return Genotype.create(
+            "x", {"normal": dict.fromkeys(open_.rows, "nor_conv_3x3"), "reduce": rows}
+        )
 
     calm = discretize.report({"normal": spread, "reduce": spread}, decisions)
     assert discretize.collapse_warning(calm, genotype(4)) is None  # 11 % by chance
@@ -215,11 +227,68 @@ def test_collapse_warning_reads_report_and_genotype():
 def test_collapse_warning_counts_the_edges_of_a_cell_together():
     # Spaces whose edges differ in their candidates have one table for each edge.
     decisions = {
-        f"normal.{i}->9": Decision((f"{i}->9",), ("skip_connect", "a", "b")[: 2 + i % 2])
+        f"normal.{i}->9": Operations(
+            (f"{i}->9",), ("skip_connect", "nor_conv_3x3", CONV)[: 2 + i % 2]
+        )
         for i in range(4)
     }
     report = discretize.report(
         {n: np.eye(len(d.options))[:1] for n, d in decisions.items()}, decisions
     )
     warning = discretize.collapse_warning(report)
-    assert "'normal' are skip_connect 4 of 4 (so many in 2.78%" in warning  # (1/2 * 1/3) ** 2
+    assert (
+        "'normal' are skip_connect 4 of 4, which compute nothing (so many in 2.78%" in warning
+    )  # (1/2 * 1/3) ** 2
+
+
+def test_collapse_warning_knows_cells_without_weights():
+    def warning(*strongest):
+        space = NASBench201()
+        decision = space.decisions["cell"]
+        mix = np.array([[float(o == s) for o in decision.options] for s in strongest])
+        genotype = space.discretize({"cell": mix})
+        report = discretize.report({"cell": mix}, space.decisions)
+        return discretize.collapse_warning(report, genotype, space.layers)
+
+    # Two skip connections and four poolings: three of five options have no weights.
+    text = warning("skip_connect", *["avg_pool_3x3"] * 4, "skip_connect")
+    assert (
+        "'cell' are avg_pool_3x3 4 and skip_connect 2 of 6, which have no weights (so many" in text
+    )
+    assert "4.67% of random choices" in text and "compute nothing" not in text
+    assert warning("skip_connect", *["avg_pool_3x3"] * 4, "nor_conv_1x1") is None
+
+
+def test_few_cells_without_weights_are_no_collapse():
+    space = DARTS()  # 6 normal and 2 reduction cells
+    published = space.parse(
+        "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "
+        "('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), "
+        "('dil_conv_3x3', 2)], normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), "
+        "('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), "
+        "('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], "
+        "reduce_concat=[2, 3, 4, 5])"
+    )
+    place = space.operations.index("sep_conv_3x3")
+    report = discretize.report(
+        {name: np.eye(8)[[place] * 14] for name in space.decisions}, space.decisions
+    )
+    assert discretize.collapse_warning(report, published, space.layers) is None
+    swapped = Genotype.create(
+        "darts", {"normal": published["reduce"], "reduce": published["normal"]}
+    )
+    warning = discretize.collapse_warning(report, swapped, space.layers)
+    assert (
+        "choices of 'normal' are max_pool_3x3 5 and skip_connect 3 of 8, which have no" in warning
+    )
+
+
+def test_names_alone_make_no_option_idle():
+    decision = Decision(
+        ("layer 0", "layer 1", "layer 2", "layer 3"), ("none", "skip_connect", "tanh")
+    )
+    report = discretize.report({"layers": np.eye(3)[[0, 1, 0, 1]]}, {"layers": decision})
+    genotype = Genotype.create("own", {"layers": dict.fromkeys(decision.rows, "skip_connect")})
+    assert discretize.collapse_warning(report, genotype) is None
+    line = "layers: relative entropy 0.00 (1: nothing preferred), margin 1.000"
+    assert discretize.summary(report) == line

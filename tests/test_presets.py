@@ -83,7 +83,7 @@ def test_published_numbers():
     fair = presets.fair_darts()
     assert (fair.batch_size, fair.learning_rate, fair.alpha_learning_rate) == (128, 0.005, 3e-3)
     alphas = {"cell": jnp.asarray([[0.0, 2.0]])}
-    assert fair.relaxation(5).expected(alphas)["cell"].tolist() == [[0.5, jax.nn.sigmoid(2.0)]]
+    assert fair.relaxation(5).expected(alphas, 0)["cell"].tolist() == [[0.5, jax.nn.sigmoid(2.0)]]
     (zero_one,) = fair.regularizers(5, CELL)
     expected = -10 * (float(jax.nn.sigmoid(2.0)) - 0.5) ** 2 / 2
     np.testing.assert_allclose(zero_one(alphas, alphas, 0)[0], expected, rtol=1e-5)

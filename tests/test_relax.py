@@ -29,7 +29,7 @@ def test_impossible_temperatures_and_nan_are_not_hidden():
 
 def test_softmax_is_the_softmax_and_expected_of_both():
     for relaxation in (relax.softmax(), relax.gumbel_softmax()):
-        for name, table in relaxation.expected(ALPHAS).items():
+        for name, table in relaxation.expected(ALPHAS, 0).items():
             e = np.exp(np.asarray(ALPHAS[name]))
             np.testing.assert_allclose(table, e / e.sum(-1, keepdims=True), rtol=1e-6)
     sampled = samples(relax.softmax(), 1)["a"][0]
@@ -108,8 +108,8 @@ def test_leading_axes_are_rows_and_samples_differentiate_reverse_over_forward(na
     relaxation = EVERY[name]()
     alphas = {"t": jax.random.normal(jax.random.key(3), (2, 3, 4))}
     flat = {"t": alphas["t"].reshape(6, 4)}
-    expected = relaxation.expected(alphas)["t"]
-    np.testing.assert_array_equal(expected.reshape(6, 4), relaxation.expected(flat)["t"])
+    expected = relaxation.expected(alphas, 0)["t"]
+    np.testing.assert_array_equal(expected.reshape(6, 4), relaxation.expected(flat, 0)["t"])
     if name != "sigmoid":
         np.testing.assert_allclose(expected.sum(-1), 1, rtol=1e-6)
 
@@ -152,7 +152,9 @@ def test_nan_is_not_hidden(name):
 
 def test_sigmoid_is_the_sigmoid():
     np.testing.assert_allclose(
-        relax.sigmoid().expected(ALPHAS)["a"], 1 / (1 + np.exp(-np.asarray(ALPHAS["a"]))), rtol=1e-6
+        relax.sigmoid().expected(ALPHAS, 0)["a"],
+        1 / (1 + np.exp(-np.asarray(ALPHAS["a"]))),
+        rtol=1e-6,
     )
 
 
@@ -162,7 +164,7 @@ def test_uniform_samples_are_uniform_whatever_alphas_are():
         np.testing.assert_array_equal(table.sum(-1), 1)
         np.testing.assert_allclose(table.mean(0), 1 / table.shape[-1], atol=0.015)
     np.testing.assert_allclose(
-        relax.uniform_sample().expected(ALPHAS)["a"], jax.nn.softmax(ALPHAS["a"]), rtol=1e-6
+        relax.uniform_sample().expected(ALPHAS, 0)["a"], jax.nn.softmax(ALPHAS["a"]), rtol=1e-6
     )
 
 
@@ -191,7 +193,7 @@ def test_dirichlet_gradients_are_those_of_its_moments():
     np.testing.assert_allclose(found[0], expected[0], atol=0.03)
     np.testing.assert_allclose(found[1][0], expected[1][0], atol=0.03)
     assert np.abs(expected[1][0]).max((1, 2)).min() > 0.2
-    mean = relax.dirichlet().expected({"t": jnp.array([[0.0, 1.0, -200.0]])})["t"]
+    mean = relax.dirichlet().expected({"t": jnp.array([[0.0, 1.0, -200.0]])}, 0)["t"]
     np.testing.assert_allclose(mean, [[1 / 3, 2 / 3, 0]], atol=1e-6)
 
 
@@ -231,7 +233,7 @@ def test_concentrations_stay_positive_and_follow_elu():
 def test_dirichlet_samples_and_gradients_stay_finite_however_low_alphas_are():
     alphas = {"a": jnp.array([[0.0, -60.0, -120.0], [-200.0, -200.0, -200.0]])}
     relaxation = relax.dirichlet()
-    np.testing.assert_allclose(relaxation.expected(alphas)["a"][1], 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(relaxation.expected(alphas, 0)["a"][1], 1 / 3, rtol=1e-6)
     for seed in range(20):
         draw = functools.partial(relaxation.sample, jax.random.key(seed), step=jnp.int32(0))
         mix = draw(alphas)["a"]

@@ -27,6 +27,9 @@ def test_skip_connections_of_the_normal_cell():
     assert ask(skip_count(limit=1), records) == [None, 2, 3, 4]
     assert ask(skip_count(limit=4), records) == [None] * 4
     assert not skip_count().eigenvalue
+    assert ask(skip_count(skips=("conv", "none")), records) == [1, 2, None, 4]
+    with pytest.raises(ValueError, match=r"skips=\(\): expected the names of the skip connections"):
+        skip_count(skips=())
 
 
 def test_skip_connections_of_another_part():

@@ -41,7 +41,11 @@ class _Saved(NamedTuple):
 
 
 class Journal:
-    """The calls of a selection, answered from the directory where it knows them."""
+    """The calls of a selection, answered from the directory where it knows them.
+
+    Attributes:
+      measurements: the number of calls to `measured`.
+    """
 
     def __init__(self, files: Workdir, interrupts: Interrupts):
         """Opens the journal of a directory.
@@ -52,7 +56,7 @@ class Journal:
         """
         self._files, self._interrupts = files, interrupts
         self._known = files.read_sealed_lines(_FILE)
-        self._calls = 0
+        self._calls = self.measurements = 0
         self._states = Checkpoints(files.folder("selection")) if files.path else None
         if self._states and not self._known:  # states of a journal that was removed
             shutil.rmtree(self._states.directory, ignore_errors=True)
@@ -70,6 +74,7 @@ class Journal:
           WorkdirError: the journal is that of another selection.
         """
         line = self._next(kind)
+        self.measurements += 1
         if line is not None:
             return tuple(np.asarray(values, np.float32) for values in line["values"])
         found = measure()

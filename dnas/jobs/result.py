@@ -12,12 +12,14 @@ from dnas import discretize
 from dnas.benchmarks import NASBench201
 from dnas.data import Augment, Dataset
 from dnas.genotype import Genotype
+from dnas.jobs import doubts
 from dnas.jobs.interrupts import Interrupts
 from dnas.jobs.journal import Journal
 from dnas.jobs.shared import make_shared
 from dnas.jobs.stages import Searched
 from dnas.jobs.trajectory import tables
 from dnas.jobs.workdir import DamagedError, Workdir
+from dnas.nn.operations import Operations
 from dnas.space import SearchSpace
 
 _SELECTION = "selection.json"
@@ -38,7 +40,8 @@ class SearchResult:
       report: how decided the mixing weights are, see `dnas.discretize.report`.
       epoch: whose alphas these are: the last, unless a stopping rule named another.
       selection: the record of the selection, see `dnas.selection`; None where there was none.
-      warning: what `dnas.discretize.collapse_warning` says, or None.
+      warnings: what speaks against the result, see `dnas.jobs.doubts` and
+        `dnas.discretize.collapse_warning`; most often nothing.
       benchmark: what the table of a tabular benchmark says about the genotype (its number,
         accuracies in per cent, rank by test accuracy), or None.
       workdir: where the files lie, or None.
@@ -52,7 +55,7 @@ class SearchResult:
     report: dict[str, Any] = dataclasses.field(repr=False)
     epoch: int = 0
     selection: list[dict[str, Any]] | None = dataclasses.field(default=None, repr=False)
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
     benchmark: dict[str, float] | None = None
     workdir: pathlib.Path | None = None
 
@@ -67,7 +70,7 @@ def conclude(
 ) -> SearchResult:
     """Makes the result of a search that ended, and writes its genotype and report."""
     mix = searched.at_end("mix")
-    genotype, selection = _select(searched, data, augment, files, progress)
+    genotype, selection, measured = _select(searched, data, augment, files, progress)
     files.write_text("genotype.json", genotype.to_json())
     report = discretize.report(mix, searched.space.decisions)
     result = SearchResult(
@@ -79,10 +82,10 @@ def conclude(
         report=report,
         epoch=searched.epoch,
         selection=selection,
-        warning=discretize.collapse_warning(report, genotype),
+        warnings=_doubts(searched, report, genotype, data, measured),
         workdir=files.path,
     )
-    facts = {"report": report, "warning": result.warning, "benchmark": None}
+    facts = {"report": report, "warnings": result.warnings, "benchmark": None}
     facts |= {"epoch": searched.epoch, "selection": selection}
     files.write_json("report.json", facts)
     if table is not None:  # whatever may go wrong there, the report is safe
@@ -93,17 +96,38 @@ def conclude(
     return result
 
 
+def _doubts(
+    searched: Searched, report: dict[str, Any], genotype: Genotype, data: Dataset, measured: bool
+) -> tuple[str, ...]:
+    """What speaks against the result. A selection that measures does not need decided alphas."""
+    alphas = searched.at_end("alphas")
+    every = (
+        None if measured else doubts.undecided(report, searched.initial, alphas),
+        doubts.worse_than_chance(searched.history, data.classes),
+        discretize.collapse_warning(report, genotype, _layers(searched.space)),
+    )
+    return tuple(text for text in every if text is not None)
+
+
+def _layers(space: SearchSpace) -> dict[str, int]:
+    """How many cells each table of operations decides."""
+    decisions = space.decisions.items()
+    return {name: space.layers[name] for name, d in decisions if isinstance(d, Operations)}
+
+
 def _select(
     searched: Searched, data: Dataset, augment: Augment, files: Workdir, progress: bool
-) -> tuple[Genotype, list[dict[str, Any]] | None]:
-    """The architecture and how it was selected; taken from the directory if it is there already.
+) -> tuple[Genotype, list[dict[str, Any]] | None, bool]:
+    """The architecture, the record of its selection, and whether that measured anything.
+
+    All is taken from the directory if it is there already.
 
     Raises:
       dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; what was measured so far is kept.
     """
     select = getattr(searched.preset, "selection", None)
     if select is None:
-        return searched.space.discretize(searched.at_end("mix")), None
+        return searched.space.discretize(searched.at_end("mix")), None, False
     found = _selected(searched.space, files)
     if found is not None:
         return found
@@ -114,6 +138,7 @@ def _select(
             data,
             searched.method,
             searched.state,
+            steps=searched.steps,
             feed=searched.feed,
             optimizer=searched.preset.finetuning().weight_optimizer(1),
             training=searched.preset.retraining().weight_optimizer,
@@ -125,14 +150,18 @@ def _select(
         )
         genotype, record = select(shared)
         searched.space.validate(genotype)
+        measured = journal.measurements > 0
         choices = {part: genotype[part] for part in genotype.parts()}
-        files.write_sealed(_SELECTION, {"choices": choices, "record": record})
+        facts = {"choices": choices, "record": record, "measured": measured}
+        files.write_sealed(_SELECTION, facts)
         journal.check()
-    return genotype, record
+    return genotype, record, measured
 
 
-def _selected(space: SearchSpace, files: Workdir) -> tuple[Genotype, list[dict[str, Any]]] | None:
-    """What an earlier call selected; None where there is nothing, or nothing to rely on."""
+def _selected(
+    space: SearchSpace, files: Workdir
+) -> tuple[Genotype, list[dict[str, Any]], bool] | None:
+    """What an earlier call of `_select` found; None where there is nothing to rely on."""
     try:
         stored = files.read_sealed(_SELECTION)
     except DamagedError as error:
@@ -142,7 +171,7 @@ def _selected(space: SearchSpace, files: Workdir) -> tuple[Genotype, list[dict[s
         return None
     genotype = Genotype.create(space.name, stored["choices"])
     space.validate(genotype)
-    return genotype, stored["record"]
+    return genotype, stored["record"], bool(stored.get("measured"))
 
 
 def look_up(table: NASBench201, data_name: str, number: int) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def make_shared(
     search: Search,
     state: SearchState,
     *,
+    steps: int | None = None,
     feed: Feed,
     optimizer: optax.GradientTransformation,
     training: Callable[[int], optax.GradientTransformation] | None = None,
@@ -62,6 +63,8 @@ def make_shared(
       data: the data set.
       search: the search.
       state: its last state, one replica; it stays as it is.
+      steps: the number of steps that had been taken when its alphas were so, where a stopping rule
+        went back to earlier ones; those of the state by default.
       feed: of the halves of the train split, as the search had it.
       optimizer: of the weights, for fine-tuning; starts afresh each time.
       training: the same for trainings from scratch, given their steps; `optimizer` by default.
@@ -76,6 +79,7 @@ def make_shared(
     """
     checks.whole("images", images)
     task = Task(data.image_shape, data.classes)
+    mix = search.mix(state.alphas, state.step if steps is None else steps)
     preprocess = datasets.preprocess(augment or Augment(), data.mean, data.std)
     batches, every = (
         functools.cache(functools.partial(_batches, feed.parts[1], feed.batch_size, count))
@@ -89,7 +93,7 @@ def make_shared(
     tune = functools.partial(_tuner, preprocess=preprocess, feed=feed, journal=journal)
     return Shared(
         space=space,
-        mix={name: np.asarray(table) for name, table in search.mix(state.alphas).items()},
+        mix={name: np.asarray(table) for name, table in mix.items()},
         state=state,
         accuracy=_accuracy(evaluate(forward, batches), journal),
         finetune=_finetune(tune(forward, optimizer), journal),
@@ -303,7 +307,8 @@ def _resume(
         search, advance = made()
         carry = jax.tree.map(jnp.copy, (state, _arrays(masks)))
         state, _ = _run(advance, carry, feed, int(state.step), steps, journal)
-        return state, masked(search.mix(clamp(state.alphas, _arrays(masks))), masks)
+        mix = search.mix(clamp(state.alphas, _arrays(masks)), state.step)
+        return state, masked(mix, masks)
 
     def resume(state: Any, masks: Tables, steps: int) -> tuple[Any, Tables]:
         kind = f"search for {steps}"

@@ -1,7 +1,7 @@
 """The stages of a search, most often one: training loops, one after the other."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from dnas.jobs.workdir import Workdir
 from dnas.nn import carry
 from dnas.parallel import Parallel
 from dnas.presets.stages import Span, spans
+from dnas.selection.shared import ones
 from dnas.space import SearchSpace, Task
 
 History = list[dict[str, float]]
@@ -68,7 +69,9 @@ class Searched:
       method: the search as functions for one device.
       feed: where its batches came from.
       state: the last, with the alphas of `epoch`.
+      steps: the number of steps that had been taken when alphas were so.
       epoch: whose alphas are the result.
+      initial: alphas as the stage would begin with them, did it not go on from another.
       history: one dictionary for each epoch.
       trajectory: alphas and mixing weights; the first entry is the initialisation.
       key: for a selection.
@@ -80,7 +83,9 @@ class Searched:
     method: Any
     feed: datasets.Feed
     state: Any
+    steps: int
     epoch: int
+    initial: dict[str, np.ndarray]
     history: History
     trajectory: dict[str, np.ndarray]
     key: jax.Array
@@ -94,16 +99,30 @@ class Searched:
 def check(preset: Any, space: SearchSpace, epochs: int, task: Task) -> None:
     """Raises ValueError unless space and task suit the preset and its parts, the epochs its stages.
 
-    Nothing is compiled.
+    Nothing is compiled. The spaces of later stages, which depend on what the stages before them
+    find, are checked as they are when nothing is preferred.
     """
     space = _modified(preset, space)
     spans(getattr(preset, "stages", ()), epochs)
-    if hasattr(preset, "check"):
-        preset.check(space, task)
+    for settings, changed in _every_stage(preset, space):
+        if hasattr(settings, "check"):
+            settings.check(changed, task)
     single_path = getattr(getattr(space, "mixing", None), "single_path", False)
     if single_path and hasattr(preset, "relaxation"):
         perturbation = getattr(preset, "perturbation", None)
         bilevel.check_single_path(space, preset.relaxation(1), perturbation)
+
+
+def _every_stage(preset: Any, space: SearchSpace) -> Iterator[tuple[Any, SearchSpace]]:
+    """Settings and space of each stage, as if the ones before had ended with equal weights."""
+    stages = getattr(preset, "stages", ())
+    if not stages:
+        yield preset, space
+    before = (space, {})
+    for stage in stages:
+        changed = stage.change(space, *before)
+        yield preset.of_stage(stage), changed
+        before = (changed, ones(changed))
 
 
 def run(setting: Setting, preset: Any, space: SearchSpace, epochs: int, files: Workdir) -> Searched:
@@ -182,9 +201,10 @@ def _run_stage(
     method = build(preset, devices.axis_name)
     alone = method if devices.axis_name is None else build(preset)
     state = initialize.compiled(method.init)(init_key)
+    initial = {name: np.array(x) for name, x in state.alphas.items()}
     if before is not None:
         state = _carried(before, space, state, span.first * feed.steps_per_epoch)
-    recorder = Recorder(space, files, jax.jit(method.mix), state.alphas)
+    recorder = Recorder(space, files, jax.jit(method.mix), state)
     watch = Watch(preset, space, recorder, alone, feed)
 
     def on_epoch(epoch: int, state: Any, means: dict[str, float]) -> dict[str, float]:
@@ -215,7 +235,9 @@ def _run_stage(
         method=alone,
         feed=feed,
         state=state,
+        steps=int(state.step) - (outcome.epochs - epoch) * feed.steps_per_epoch,
         epoch=epoch,
+        initial=initial,
         history=outcome.history,
         trajectory=recorder.trajectory,
         key=select_key,

@@ -22,10 +22,14 @@ class Recorder:
     """
 
     def __init__(
-        self, space: SearchSpace, files: Workdir, mix: Callable[[Any], Mix], alphas: Mapping
+        self,
+        space: SearchSpace,
+        files: Workdir,
+        mix: Callable[[Any, jax.Array], Mix],
+        state: Any,
     ):
         self._space, self._files, self._mix = space, files, mix
-        self.trajectory = {n: a[None] for n, a in self._entry(alphas).items()}
+        self.trajectory = {n: a[None] for n, a in self._entry(state).items()}
 
     def resume(self, trajectory: Mapping[str, np.ndarray]) -> None:
         """Goes on from what a checkpoint holds; warns where alphas.npz holds something else."""
@@ -53,7 +57,7 @@ class Recorder:
         """Takes in an epoch; one that is there already is replaced."""
         self.trajectory = {
             name: np.concatenate([self.trajectory[name][:epoch], array[None]])
-            for name, array in self._entry(state.alphas).items()
+            for name, array in self._entry(state).items()
         }
         write(self._files, self.trajectory, self._space)
         mix = last(self.trajectory, "mix")
@@ -61,8 +65,8 @@ class Recorder:
         report = discretize.report(mix, self._space.decisions)
         return {f"relative_entropy/{name}": t["relative_entropy"] for name, t in report.items()}
 
-    def _entry(self, alphas: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
-        parts = {"alphas": alphas, "mix": self._mix(alphas)}
+    def _entry(self, state: Any) -> dict[str, np.ndarray]:
+        parts = {"alphas": state.alphas, "mix": self._mix(state.alphas, state.step)}
         # Copies: the state behind them is donated to the next step.
         return {f"{p}/{name}": np.array(x) for p, tree in parts.items() for name, x in tree.items()}
 

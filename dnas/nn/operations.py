@@ -6,26 +6,38 @@ This is the only registry of the library. A constructor is called as
 divided by the stride, when called as ``op(x, use_running_average=False, key=None)``.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 from flax import nnx
 
 from dnas.checks import shown
 from dnas.nn import pool
-from dnas.nn.layers import FactorizedReduction, NormMaker, ReluConvNorm, SeparableConv
+from dnas.nn.layers import (
+    FactorizedReduction,
+    NormMaker,
+    ReluConvNorm,
+    SeparableConv,
+    batch_statistics,
+)
+from dnas.space import Decision, Traits
 
 OperationMaker = Callable[..., nnx.Module]
 
 _OPERATIONS: dict[str, OperationMaker] = {}
+_TRAITS: dict[str, Traits] = {}
+_CHANNELS = 64  # of the module that tells whether an operation has weights
 
 
-def register(name: str, make: OperationMaker) -> None:
+def register(name: str, make: OperationMaker, traits: Traits | None = None) -> None:
     """Makes an operation known under a name that spaces and genotypes can use.
 
     Args:
       name: the operation's name; must be new.
       make: its constructor, as this module's docstring says.
+      traits: what it is. By default it is neither a skip connection nor nothing, and has weights if
+        its module has.
 
     Raises:
       ValueError: the name is taken.
@@ -33,6 +45,39 @@ def register(name: str, make: OperationMaker) -> None:
     if name in _OPERATIONS:
         raise ValueError(f"an operation named {name!r} exists; choose another name")
     _OPERATIONS[name] = make
+    if traits is not None:
+        _TRAITS[name] = traits
+
+
+def traits(name: str) -> Traits:
+    """What the operation of that name is."""
+    require((name,))
+    return _TRAITS[name] if name in _TRAITS else _traits_of(_OPERATIONS[name])
+
+
+@functools.cache
+def _traits_of(make: OperationMaker) -> Traits:
+    """Those that follow from shapes alone."""
+    module = nnx.eval_shape(
+        lambda: make(_CHANNELS, 1, norm=batch_statistics(affine=False), rngs=nnx.Rngs(0))
+    )
+    return Traits(weights=bool(jax.tree.leaves(nnx.state(module, nnx.Param))))
+
+
+class Operations(Decision):
+    """A table of decisions whose options are operations of this registry."""
+
+    __slots__ = ()
+
+    @property
+    def traits(self) -> tuple[Traits, ...]:
+        """What each option is."""
+        return tuple(map(traits, self.options))
+
+
+def connections(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of some operations that are connections, unlike 'none'."""
+    return tuple(name for name in names if not traits(name).zero)
 
 
 def known() -> tuple[str, ...]:
@@ -165,8 +210,8 @@ def _separable(kernel: int, repeats: int, dilation: int = 1) -> OperationMaker:
     )
 
 
-register("none", Zero)
-register("skip_connect", _skip)
+register("none", Zero, Traits(zero=True, weights=False))
+register("skip_connect", _skip, Traits(identity=True, weights=False))
 register("max_pool_3x3", _pool(pool.max_pool))
 register("avg_pool_3x3", _pool(pool.avg_pool))
 register("nor_conv_1x1", _conv(1))

@@ -38,18 +38,15 @@ def mixing(optional: bool = False, **changes) -> Callable[[SearchSpace], SearchS
     return modify
 
 
-def without(option: str) -> Callable[[SearchSpace], SearchSpace]:
-    """Leaves an option out of every row that has others to choose from."""
-
-    def modify(space: SearchSpace) -> SearchSpace:
-        keep: dict[str, dict[str, tuple[str, ...]]] = {}
-        for name, (rows, options) in space.decisions.items():
-            left = tuple(o for o in options if o != option)
-            if option in options and left:
-                keep.setdefault(name.split(".")[0], {}).update(dict.fromkeys(rows, left))
-        return space.restrict(keep) if keep else space
-
-    return modify
+def without_zeros(space: SearchSpace) -> SearchSpace:
+    """Leaves 'none', and whatever else is no connection, out of every row that has others."""
+    keep: dict[str, dict[str, tuple[str, ...]]] = {}
+    for name, decision in space.decisions.items():
+        options = zip(decision.options, decision.traits, strict=True)
+        left = tuple(option for option, traits in options if not traits.zero)
+        if left and left != decision.options:
+            keep.setdefault(name.split(".")[0], {}).update(dict.fromkeys(decision.rows, left))
+    return space.restrict(keep) if keep else space
 
 
 def make(parts: Mapping[str, Any], changes: Mapping[str, Any]) -> Preset:

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 import jax
 import optax
 
-from dnas import checks, memory, optimizers
+from dnas import checks, memory, optimizers, relax
 from dnas.alignment import WeightPenalty
-from dnas.bilevel import Search, bilevel, skeleton
+from dnas.bilevel import Search, bilevel, check_tables, skeleton
 from dnas.freeze import Freeze
 from dnas.hypergrad import Hypergradient, first_order
 from dnas.perturb import Perturbation
 from dnas.presets import arguments
 from dnas.presets.stages import Span, Stage
 from dnas.regularize import Regularizer
-from dnas.relax import Relaxation, softmax
+from dnas.relax import Relaxation
 from dnas.selection import Selection
 from dnas.space import SearchSpace, Task
 from dnas.stopping import Stopping
@@ -56,7 +56,7 @@ class Preset:
       alpha_scale: standard deviation of the initial alphas.
     """
 
-    relaxation: Callable[[int], Relaxation] = lambda steps: softmax()
+    relaxation: Callable[[int], Relaxation] = lambda steps: relax.softmax()
     hypergradient: Hypergradient = dataclasses.field(default_factory=first_order)
     modify: Callable[[SearchSpace], SearchSpace] = lambda space: space
     regularizers: Callable[[int, SearchSpace], Sequence[Regularizer]] | None = None
@@ -124,7 +124,9 @@ class Preset:
             )
 
     def check(self, space: SearchSpace, task: Task) -> None:
-        """Checks that the parts suit a space, and that its supernet fits into memory.
+        """Checks that the parts suit a space; that its supernet fits into memory, and is read.
+
+        Every table of decisions must be read by some part of the supernet. Nothing is compiled.
 
         Args:
           space: as `modify` made it.
@@ -133,7 +135,7 @@ class Preset:
         Raises:
           ValueError: they do not; the message names the part.
         """
-        arguments.made("relaxation", self.relaxation, 1)
+        relaxation = arguments.made("relaxation", self.relaxation, 1)
         for name in ("regularizers", "weight_penalty"):
             if getattr(self, name) is not None:
                 arguments.made(name, getattr(self, name), 1, space)
@@ -143,6 +145,8 @@ class Preset:
         if self.stopping is not None:
             arguments.made("stopping", self.stopping, space)
         memory.check_weights(f"supernet of {space.name!r}", skeleton(space, task).weights)
+        relax.check(relaxation, space.decisions)
+        check_tables(space, task)
 
     def of_stage(self, stage: Stage) -> "Preset":
         """The settings of one stage."""

@@ -24,9 +24,9 @@ from dnas import (
     selection,
     stopping,
 )
-from dnas.presets.parts import linear, make, mixing, without
+from dnas.presets.parts import linear, make, mixing, without_zeros
 from dnas.presets.preset import Preset
-from dnas.space import first_part
+from dnas.space import first_part, identities
 
 
 def darts(order: int = 1, **changes) -> Preset:
@@ -140,7 +140,7 @@ def fair_darts(**changes) -> Preset:
     NumPy, to 1e-5.
     """
     parts = {
-        "modify": without("none"),
+        "modify": without_zeros,
         "relaxation": lambda steps: relax.sigmoid(),
         "regularizers": lambda steps, space: (regularize.zero_one(10.0),),
         "batch_size": 128,
@@ -211,8 +211,12 @@ def darts_plus(**changes) -> Preset:
 
     Compared: the epoch at which it ends, over random numbers of skip connections, exactly.
     """
-    parts = {"stopping": lambda space: stopping.skip_count(2, part=first_part(space))}
-    return make(parts, changes)
+
+    def rule(space):
+        part = first_part(space)
+        return stopping.skip_count(2, part, identities(space, part))
+
+    return make({"stopping": rule}, changes)
 
 
 def darts_pt(**changes) -> Preset:

@@ -1,7 +1,6 @@
 """Selections that ask nothing but the mixing weights."""
 
 import collections
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +8,6 @@ import numpy as np
 from dnas import checks
 from dnas.selection.shared import Choice, Selected, Selection, Shared, Tables, choices_of, replaced
 
-_SKIP = "skip_connect"
 _FAINT = 1e-6  # less than any weight that counts
 _CLEAR = 2.0  # an option with so many times the weight of another one leads clearly
 
@@ -37,9 +35,6 @@ def limited_skips(limit: int = 2, every_part: bool = False) -> Selection:
     """
     checks.whole("limit", limit, least=0)
 
-    def weight(tables: Tables, choice: Choice) -> float:
-        return float(tables[choice.table][choice.index, choice.options.index(_SKIP)])
-
     def select(shared: Shared) -> Selected:
         tables, record = {n: np.asarray(t) for n, t in shared.mix.items()}, []
         parts = list(dict.fromkeys(choice.part for choice in choices_of(shared.space)))
@@ -49,18 +44,23 @@ def limited_skips(limit: int = 2, every_part: bool = False) -> Selection:
             skips = [
                 choice
                 for choice in choices_of(shared.space)
-                if choice.part in limited and genotype[choice.part].get(choice.row) == _SKIP
+                if choice.part in limited and choice.is_skip(genotype[choice.part].get(choice.row))
             ]
             counts = collections.Counter(choice.part for choice in skips)
-            removable = [c for c in skips if counts[c.part] > limit and weight(tables, c) > 0]
-            if not removable:
+            weights = {}
+            for choice in skips:
+                option = choice.options.index(genotype[choice.part][choice.row])
+                weight = float(tables[choice.table][choice.index, option])
+                if counts[choice.part] > limit and weight > 0:
+                    weights[choice, option] = weight
+            if not weights:
                 return Selected(genotype, record)
-            weakest = min(removable, key=functools.partial(weight, tables))
-            record.append(weakest.place | {"without": _SKIP, "weight": weight(tables, weakest)})
-            tables = replaced(tables, weakest, weakest.options.index(_SKIP), 0.0)
+            weakest, option = min(weights, key=weights.get)
+            facts = {"without": weakest.options[option], "weight": weights[weakest, option]}
+            record.append(weakest.place | facts)
+            tables = replaced(tables, weakest, option, 0.0)
             if not tables[weakest.table][weakest.index].any():  # sparse mixes
-                idle = (_SKIP, "none")
-                others = [o for o in weakest.allowed if weakest.options[o] not in idle]
+                others = [o for o in weakest.allowed if not weakest.traits[o].idle]
                 tables = replaced(tables, weakest, others, _FAINT)
 
     return select
@@ -98,7 +98,8 @@ def largest_of_close(start: Selection | None = None, deviations: float = 1.0) ->
         limits = _limits(shared.mix, choices, deviations)
         for choice in choices:
             logits = _logits(shared.mix, choice)
-            sizes = parameters[choice.table][choice.index] * (np.array(choice.options) != _SKIP)
+            counted = np.array([not traits.identity for traits in choice.traits])
+            sizes = parameters[choice.table][choice.index] * counted
             if not logits:
                 continue
             first = max(logits, key=logits.get)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from dnas.genotype import Genotype
-from dnas.space import SearchSpace
+from dnas.space import SearchSpace, Traits
 
 Tables = dict[str, np.ndarray]  # [rows, options], or [n, rows, options] for n mixes
 
@@ -81,6 +81,7 @@ class Choice(NamedTuple):
       row: its name.
       options: the names of all its options.
       allowed: positions of those that the space can take.
+      traits: what the options are.
     """
 
     table: str
@@ -88,11 +89,16 @@ class Choice(NamedTuple):
     row: str
     options: tuple[str, ...]
     allowed: tuple[int, ...]
+    traits: tuple[Traits, ...]
 
     @property
     def part(self) -> str:
         """The part of the genotype that it belongs to."""
         return self.table.split(".")[0]
+
+    def is_skip(self, option: str | None) -> bool:
+        """Whether that is one of its options, and a skip connection."""
+        return option in self.options and self.traits[self.options.index(option)].identity
 
     @property
     def place(self) -> dict[str, str]:
@@ -122,7 +128,7 @@ def choices_of(space: SearchSpace) -> tuple[Choice, ...]:
     for table, decision in space.decisions.items():
         for index, row in enumerate(decision.rows):
             every = tuple(range(len(decision.options)))
-            choice = Choice(table, index, row, decision.options, every)
+            choice = Choice(table, index, row, decision.options, every, decision.traits)
             taken = [
                 space.discretize(replaced(every_one, choice, option, 2.0))[choice.part].get(row)
                 for option in every

@@ -19,6 +19,7 @@ from flax import nnx
 from dnas import discretize, edges
 from dnas.checks import shown
 from dnas.genotype import Genotype
+from dnas.nn import operations
 from dnas.nn.initial import initialise
 from dnas.nn.weights import Table
 from dnas.space import PLAIN, Decision, Mixing, Task
@@ -157,10 +158,12 @@ class DARTS:
 
     def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:
         """Every node keeps its two strongest incoming edges; 'none' does not count."""
-        choices = {
-            part: discretize.top_edges_of(self.part(part).choosable(mix, self.mixing), KEEP)
-            for part in PARTS
-        }
+        choices = {}
+        for part in PARTS:
+            every = {name for edge in self.candidates(part) for name in edge}
+            missing = every.difference(operations.connections(tuple(every)))
+            rows = self.part(part).choosable(mix, self.mixing)
+            choices[part] = discretize.top_edges_of(rows, KEEP, missing)
         return Genotype.create(self.name, choices)
 
     def sample(self, rng: np.random.Generator) -> Genotype:
@@ -172,7 +175,7 @@ class DARTS:
             for j in range(2, 2 + self.nodes):
                 for i in sorted(rng.choice(j, KEEP, replace=False)):
                     row = edges.name(i, j)
-                    choices[part][row] = str(rng.choice([o for o in options[row] if o != "none"]))
+                    choices[part][row] = str(rng.choice(operations.connections(options[row])))
         return Genotype.create(self.name, choices)
 
     def validate(self, genotype: Genotype) -> None:
@@ -185,7 +188,7 @@ class DARTS:
                     raise ValueError(
                         f"{part} has an edge {shown(row)}; expected some of {self.rows}"
                     )
-                allowed = tuple(o for o in options[row] if o != "none")
+                allowed = operations.connections(options[row])
                 if option not in allowed:
                     raise ValueError(
                         f"edge {row!r} of {part} has the operation {shown(option)}; "

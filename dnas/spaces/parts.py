@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from dnas import discretize, edges
 from dnas.nn import weights
+from dnas.nn.operations import Operations
 from dnas.space import Decision, Mix, Mixing
 
 Candidates = tuple[tuple[str, ...], ...]
@@ -39,9 +40,9 @@ class Part(NamedTuple):
     def operations(self) -> dict[str, Decision]:
         """One table of operations, or one for each edge where their candidates differ."""
         if len(set(self.candidates)) == 1:
-            return {self.name: Decision(self.rows, self.candidates[0])}
+            return {self.name: Operations(self.rows, self.candidates[0])}
         return {
-            f"{self.name}.{row}": Decision((row,), edge)
+            f"{self.name}.{row}": Operations((row,), edge)
             for row, edge in zip(self.rows, self.candidates, strict=True)
         }
 

@@ -30,7 +30,7 @@ def check_candidates(where: str, candidates: tuple[str, ...]) -> None:
     operations.require(candidates)
     if len(set(candidates)) < len(candidates):
         raise ValueError(f"{where} has a candidate twice: {candidates}")
-    if not set(candidates) - {"none"}:
+    if not operations.connections(candidates):
         raise ValueError(f"{where} has no candidate beside 'none': {candidates}")
 
 

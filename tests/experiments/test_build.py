@@ -91,7 +91,7 @@ def test_numbers_and_parts_of_the_config_go_before_those_of_the_preset():
     )
     preset, alphas = build.make_preset(config), {"cell": jnp.zeros((1, 2))}
     assert (preset.batch_size, preset.learning_rate, preset.warmup) == (32, 0.1, 0.3)
-    assert preset.relaxation(5).expected(alphas)["cell"].tolist() == [[0.5, 0.5]]
+    assert preset.relaxation(5).expected(alphas, 0)["cell"].tolist() == [[0.5, 0.5]]
     assert preset.modify(NASBench201()).mixing.partial == 4
     alphas = {"cell": jnp.asarray([[0.0, 1.0]])}
     problem = hypergrad.Problem(
@@ -107,7 +107,7 @@ def test_every_relaxation_can_be_named(name):
     alphas = {"cell": jnp.asarray([[0.0, 0.5, 3.0]])}
     mix = relaxation.sample(jax.random.key(0), alphas, jnp.int32(4))["cell"]
     assert mix.shape == (1, 3) and jnp.isfinite(mix).all()
-    assert int(relaxation.expected(alphas)["cell"].argmax()) == 2
+    assert int(relaxation.expected(alphas, 0)["cell"].argmax()) == 2
 
 
 def test_parts_replace_those_of_the_method():

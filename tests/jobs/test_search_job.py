@@ -71,7 +71,7 @@ class ToyPreset:
             alphas = {"cell": 0.1 * jax.random.normal(key, (2, 3))}
             return State(jnp.ones(3), alphas, key, jnp.zeros((), jnp.int32))
 
-        def mix(alphas):
+        def mix(alphas, steps=0):
             return {"cell": jax.nn.softmax(alphas["cell"])}
 
         def step(state, train, valid):

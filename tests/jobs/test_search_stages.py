@@ -230,7 +230,7 @@ def test_stages_go_on_from_each_other(tmp_path, monkeypatch):
     seen = []
     result = run(shrinking(seen), tmp_path / "whole", CELLS, epochs=4)
     (before, fresh), (space, state) = ended[0], begun[0]
-    (kept,) = (options for options in seen[0]["cell"].values())
+    (kept,) = (options for options in seen[-1]["cell"].values())
     assert len(kept) == 2 and space.decisions["cell"].options == kept
     # The second stage begins in the middle of the schedules, with what the first left.
     old = before.state
