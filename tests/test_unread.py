@@ -89,11 +89,3 @@ def test_a_space_of_ones_own_is_refused_before_anything_is_compiled(monkeypatch)
     message = r"reads the decisions 'second', .* a larger supernet, or a space without them"
     with pytest.raises(ValueError, match=message):
         stages.check(presets.darts(), Own(), 1, TASK)
-
-
-def test_a_space_that_cannot_be_hashed_is_named():
-    class Mutable(Own):
-        __hash__ = None
-
-    with pytest.raises(ValueError, match="'own' must be hashable: make it a frozen dataclass"):
-        check_tables(Mutable(), TASK)
