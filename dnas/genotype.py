@@ -58,6 +58,13 @@ class Genotype:
     def __hash__(self) -> int:
         return hash(self._chosen())
 
+    def __repr__(self) -> str:
+        parts = [
+            f"{part} {', '.join(f'{row} {option}' for row, option in rows)}"
+            for part, rows in self.choices
+        ]
+        return f"Genotype({self.space}: {'; '.join(parts)})"
+
     def __getitem__(self, part: str) -> dict[str, str]:
         parts = dict(self.choices)
         if part not in parts:

@@ -21,6 +21,7 @@ def test_compares_by_value_and_cannot_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
         make().space = "other"
     make()["normal"]["0->2"] = "none"  # a copy
+    assert repr(make()) == "Genotype(darts: normal 0->2 skip_connect, 1->2 sep_conv_3x3)"
     assert make()["normal"]["0->2"] == "skip_connect"
 
 

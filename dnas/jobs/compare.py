@@ -37,7 +37,7 @@ class Row:
     """
 
     name: str
-    genotype: Genotype
+    genotype: Genotype = dataclasses.field(repr=False)
     accuracies: tuple[float, ...]
     parameters: int
     multiply_adds: int
@@ -78,6 +78,9 @@ class Comparison:
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
     budget: str
+
+    def __repr__(self) -> str:
+        return f"Comparison({self.verdict})"
 
     @property
     def found(self) -> Row:

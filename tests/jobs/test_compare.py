@@ -47,6 +47,7 @@ def test_noise_over_seeds_counts_where_it_is_larger(planted):
     result = planted([0.80, 0.90, 1.00], [0.84, 0.84, 0.84], [0.85, 0.85, 0.85])
     assert result.yardstick == pytest.approx(0.1)
     assert result.helped is False
+    assert repr(result) == f"Comparison({result.verdict})"
     assert result.verdict.startswith("No win: +5.50 points are within one standard deviation (10.")
 
 
