@@ -9,6 +9,7 @@ import pytest
 
 from dnas import hypergrad, presets, selection
 from dnas.genotype import Genotype
+from dnas.space import Task
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
 from dnas.stopping import Record
@@ -248,6 +249,24 @@ def test_data_keys_reach_the_source(tmp_path):
         build.make_data(load(**settings, data__size=2))
     with pytest.raises(ValueError, match=r"config\.data\.path must be given"):
         build.make_data(load(data__name="folder"))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e300, 10**20, "much", ()])
+def test_numbers_that_overflow_are_refused_by_key(value):
+    parts_of = [
+        ({f"search__{name}": chosen}, key)
+        for name, (_, choices) in parts.PARTS.items()
+        for chosen, part in choices.items()
+        for key in part.keys
+    ]
+    for chosen, key in [*parts_of, *(({}, number) for number in build.NUMBERS)]:
+        config = load(**chosen)
+        with config.ignore_type():
+            config.search[key] = value
+        with pytest.raises(ValueError, match=rf"^config\.search\.{key}=.*expected") as caught:
+            preset = build.make_preset(config)
+            preset.check(NASBench201(channels=2, cells=1, stages=1), Task((8, 8, 1), 10))
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
 def test_method_settings_of_another_method_are_refused():
