@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -164,7 +165,9 @@ def test_a_preset_searches_by_its_name_with_other_numbers(tmp_path):
     betas = "--config.search.alpha_betas=(0.4, 0.9)"
     code, out, err = finish(start(*TINY, *changes, betas, f"--workdir={tmp_path}"))
     assert code == 0, err
-    assert "found: |" in out
+    told = json.loads((tmp_path / "report.json").read_text())["warnings"]
+    assert ("found, but see the warnings below: |" if told else "found: |") in out
+    assert all(f"warning: {text}" in out for text in told)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["given"]["preset"] == "darts_plus"
     assert config["search"]["alpha_betas"] == [0.4, 0.9] and config["search"]["momentum"] == 0.9
@@ -180,7 +183,7 @@ def test_a_preset_searches_by_its_name_with_other_numbers(tmp_path):
 def test_searches_of_several_stages_and_with_a_selection_run_by_their_names(name, epochs, tmp_path):
     changes = (f"--config.preset={name}", f"--config.search.epochs={epochs}", "--noprogress")
     code, out, err = finish(start(*TINY, *changes, f"--workdir={tmp_path}"))
-    assert code == 0 and "found: |" in out, err
+    assert code == 0 and re.search(r"^found.*: \|", out, re.MULTILINE), err
     report = json.loads((tmp_path / "report.json").read_text())
     chosen = json.loads((tmp_path / "selection.json").read_text())
     assert chosen["record"] == report["selection"]
@@ -198,7 +201,7 @@ def test_a_killed_search_ends_as_the_uninterrupted_one(tmp_path):
 
     code, out, err = finish(search("whole"))
     assert code == 0, err
-    assert "found: |" in out and str(tmp_path / "whole") in out
+    assert re.search(r"^found.*: \|", out, re.MULTILINE) and str(tmp_path / "whole") in out
     assert "search: compiling" in err and "epoch 25/25 step 50/50 loss" in err
 
     killed = search("killed")
