@@ -278,7 +278,7 @@ def _read_whole(path: pathlib.Path, step: int) -> tuple[dict[str, Any], list[Any
     try:
         manifest = unseal(_read(path, "manifest"))
         if manifest["step"] != step:
-            raise ValueError(f"it is the checkpoint of step {manifest['step']}")
+            raise ValueError(f"it is that of step {manifest['step']}, and should be named so")
         entries = [*manifest["leaves"], *manifest["records"]]
         leaves = [np.zeros(e["stored_shape"], jax.numpy.dtype(e["stored_type"])) for e in entries]
         targets = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}

@@ -159,14 +159,14 @@ class Workdir:
             damaged, and there is a warning.
         """
         wanted = "".join(json.dumps(line) + "\n" for line in history).encode()
-        found = self._read("metrics.jsonl")
-        if found is not None and not found.startswith(wanted):
+        found = self._read("metrics.jsonl") or b""
+        if self.path is not None and not found.startswith(wanted):
             warnings.warn(
                 f"{self.path / 'metrics.jsonl'} lacks epochs, or has others than the checkpoint; "
                 "it is written again",
                 stacklevel=2,
             )
-        if (found or b"") != wanted:
+        if found != wanted:
             self.write_bytes("metrics.jsonl", wanted)
 
     def read_sealed_lines(self, name: str) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 import os
 import pathlib
+import shutil
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -113,6 +115,32 @@ def test_what_is_damaged_is_passed_over_with_a_warning_and_replaced(tmp_path, da
     store.save(2, make(2))
     assert store.steps() == [2, 1]
     assert_same(Checkpoints(tmp_path).restore_newest(make(0)).tree, make(2))
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "removed"])
+def test_whatever_file_is_damaged_nothing_else_is_restored(tmp_path, how):
+    store = Checkpoints(tmp_path / "sound")
+    for step in (1, 2):
+        store.save(step, make(step), {"loss": step / 3}, {"x": np.float32([step])})
+    files = sorted(path for path in store.path(2).rglob("*") if path.is_file())
+    passed_over = 0
+    for number, file in enumerate(files):
+        folder = shutil.copytree(tmp_path / "sound", tmp_path / str(number))
+        path = folder / file.relative_to(tmp_path / "sound")
+        data = bytearray(path.read_bytes())
+        if how == "flipped" and data:
+            data[number * 7919 % len(data)] ^= 1 << number % 8
+        path.write_bytes(data[: len(data) // 2] if how == "cut" else data)
+        if how == "removed":
+            path.unlink()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            step, tree, notes, records = Checkpoints(folder).restore_newest(make(0))
+        assert_same(tree, make(step))
+        assert notes == {"loss": step / 3} and records["x"].tolist() == [step]
+        assert step == (1 if any("goes back to step 1" in str(w.message) for w in caught) else 2)
+        passed_over += step == 1
+    assert len(files) > 10 and passed_over > 3
 
 
 def test_where_all_are_damaged_it_says_so(tmp_path):
