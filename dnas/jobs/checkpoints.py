@@ -1,6 +1,6 @@
 """Checkpoints: one pytree of arrays and its step number, saved atomically with orbax.
 
-A checkpoint holds the leaves of the tree as orbax arrays and, beside them, a manifest: the
+A checkpoint holds the bytes of all leaves as one orbax array and, beside it, a manifest: the
 step, and the name, shape, dtype and checksum of each leaf. The tree's structure is never stored,
 so named tuples and optimizer states come back as what they are: the caller brings a template, and
 the manifest is compared with it leaf by leaf before anything is used.
@@ -9,6 +9,7 @@ This is the only file that knows orbax, which it imports when the first checkpoi
 """
 
 import errno
+import math
 import os
 import pathlib
 import shutil
@@ -23,6 +24,7 @@ import numpy as np
 from dnas.jobs.reading import brief, seal, unseal
 
 Tree = TypeVar("Tree")
+_ARRAY = "leaves"
 _TEMPORARY = ".orbax-checkpoint-tmp"  # in the names of what is being written, or removed
 _CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -113,17 +115,17 @@ class Checkpoints:
         if step == self._sound:
             return
         leaves, records = _named(tree), dict(records or {})
-        entries, arrays = _describe([*leaves, *records.items()])
+        entries, data = _describe([*leaves, *records.items()])
         parts = {"leaves": entries[: len(leaves)], "records": entries[len(leaves) :]}
         manifest = {"step": step, **parts, "notes": dict(notes or {})}
         try:
             self._clear(step)
-            _write(self.path(step), seal(manifest), arrays)
+            _write(self.path(step), seal(manifest), data)
             self._sound = step
             for old in self.steps()[self._keep :]:
                 self._remove(old)
         except Exception as error:  # orbax and tensorstore raise what they like on a full disk
-            raise self._not_written(step, arrays, error) from error
+            raise self._not_written(step, len(data), error) from error
 
     def restore(self, template: Tree, step: int) -> Checkpoint[Tree]:
         """Loads a checkpoint into the structure of `template`.
@@ -194,15 +196,12 @@ class Checkpoints:
         path = self.path(step)
         shutil.rmtree(path.rename(path.with_name(f"{step}{_TEMPORARY}-removed")))
 
-    def _not_written(
-        self, step: int, arrays: Mapping[str, np.ndarray], error: Exception
-    ) -> CheckpointError:
+    def _not_written(self, step: int, size: int, error: Exception) -> CheckpointError:
         for left in self.directory.glob(f"*{_TEMPORARY}*"):
             shutil.rmtree(left, ignore_errors=True)  # half a checkpoint only takes space
         number = error.errno if isinstance(error, OSError) else None
         causes = [c for c in _CAUSES if c == number or os.strerror(c) in str(error)]
         kept = [other for other in self.steps() if other < step]
-        size = sum(array.nbytes for array in arrays.values())
         return CheckpointError(
             f"the checkpoint {self.path(step)} ({size / 1e6:.1f} MB) cannot be written: "
             f"{os.strerror(causes[0]) if causes else brief(error)}. "
@@ -249,22 +248,23 @@ def _part(path: pathlib.Path, template: Tree, found: Mapping[str, Any]) -> Tree:
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
-def _write(path: pathlib.Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+def _write(path: pathlib.Path, manifest: dict[str, Any], data: bytes) -> None:
     """Writes a directory with orbax, in one piece."""
     from orbax import checkpoint as ocp
 
-    # Orbax refuses empty arrays; their entry in the manifest says all there is to know.
-    arrays = {name: array for name, array in arrays.items() if array.size}
+    # One array alone: of several, tensorstore goes on reading where one turns out damaged.
+    arrays = {_ARRAY: np.frombuffer(data or b"-", np.uint8)}  # orbax refuses empty ones
     items = {"arrays": ocp.args.StandardSave(arrays), "manifest": ocp.args.JsonSave(manifest)}
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         checkpointer.save(path, args=ocp.args.Composite(**items))
 
 
-def _read(path: pathlib.Path, item: str, targets: dict[str, np.ndarray] | None = None) -> Any:
-    """Reads one item of what `_write` wrote: the manifest, or arrays like `targets`."""
+def _read(path: pathlib.Path, item: str, size: int = 0) -> Any:
+    """Reads one item of what `_write` wrote: the manifest, or so many bytes as an array."""
     from orbax import checkpoint as ocp
 
-    how = ocp.args.JsonRestore() if targets is None else ocp.args.StandardRestore(targets)
+    targets = {_ARRAY: np.zeros(max(size, 1), np.uint8)}
+    how = ocp.args.StandardRestore(targets) if item == "arrays" else ocp.args.JsonRestore()
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         return checkpointer.restore(path, args=ocp.args.Composite(**{item: how}))[item]
 
@@ -280,15 +280,20 @@ def _read_whole(path: pathlib.Path, step: int) -> tuple[dict[str, Any], list[Any
         if manifest["step"] != step:
             raise ValueError(f"it is that of step {manifest['step']}, and should be named so")
         entries = [*manifest["leaves"], *manifest["records"]]
-        leaves = [np.zeros(e["stored_shape"], jax.numpy.dtype(e["stored_type"])) for e in entries]
-        targets = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}
-        arrays = dict(_read(path, "arrays", targets))
-        for i, entry in enumerate(entries):
-            leaves[i] = np.asarray(arrays.get(_name(i), leaves[i]))
-            if _checksum(leaves[i]) != entry["checksum"]:
+        types = [jax.numpy.dtype(entry["stored_type"]) for entry in entries]
+        sizes = [
+            math.prod(entry["stored_shape"]) * kind.itemsize
+            for entry, kind in zip(entries, types, strict=True)
+        ]
+        data = np.asarray(_read(path, "arrays", sum(sizes))[_ARRAY])
+        parts = np.split(data[: sum(sizes)], np.cumsum(sizes)[:-1])
+        leaves = []
+        for entry, kind, part in zip(entries, types, parts, strict=True):
+            leaf = part.copy().view(kind).reshape(entry["stored_shape"])  # a copy is aligned
+            if _checksum(leaf) != entry["checksum"]:
                 raise ValueError(f"the checksum of {entry['leaf']} is wrong")
-            if entry["key"]:
-                leaves[i] = jax.random.wrap_key_data(leaves[i], impl=entry["key"])
+            key = entry["key"]
+            leaves.append(jax.random.wrap_key_data(leaf, impl=key) if key else leaf)
     except Exception as error:  # whatever orbax raises about a damaged file
         raise DamagedCheckpointError(
             f"the checkpoint {path} is damaged ({brief(error)})"
@@ -315,10 +320,6 @@ def _compare(path: pathlib.Path, template: Any, entries: list[dict[str, Any]]) -
         )
 
 
-def _name(index: int) -> str:
-    return f"{index:05d}"
-
-
 def _signature(leaf: Any) -> tuple[tuple[int, ...], str]:
     """Shape and type of a leaf; the type of a PRNG key is like 'key<fry>'."""
     leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
@@ -331,10 +332,10 @@ def _named(tree: Any) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
 
 
-def _describe(leaves: list[tuple[str, Any]]) -> tuple[list[dict], dict[str, np.ndarray]]:
-    """The manifest's entries of leaves with names, and the leaves as numpy arrays."""
-    entries, arrays = [], {}
-    for index, (name, leaf) in enumerate(leaves):
+def _describe(leaves: list[tuple[str, Any]]) -> tuple[list[dict], bytes]:
+    """The manifest's entries of leaves with names, and the bytes of all, one after the other."""
+    entries, parts = [], []
+    for name, leaf in leaves:
         shape, kind = _signature(leaf)
         is_key = jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
         array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
@@ -349,8 +350,8 @@ def _describe(leaves: list[tuple[str, Any]]) -> tuple[list[dict], dict[str, np.n
                 "key": str(jax.random.key_impl(leaf)) if is_key else None,
             }
         )
-        arrays[_name(index)] = array
-    return entries, arrays
+        parts.append(array.tobytes())
+    return entries, b"".join(parts)
 
 
 def _checksum(array: np.ndarray) -> int:

@@ -140,7 +140,7 @@ def test_whatever_file_is_damaged_nothing_else_is_restored(tmp_path, how):
         assert notes == {"loss": step / 3} and records["x"].tolist() == [step]
         assert step == (1 if any("goes back to step 1" in str(w.message) for w in caught) else 2)
         passed_over += step == 1
-    assert len(files) > 10 and passed_over > 3
+    assert len(files) > 10 and passed_over > 1
 
 
 def test_where_all_are_damaged_it_says_so(tmp_path):
