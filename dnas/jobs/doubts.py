@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from dnas import discretize
+from dnas.freeze import Frozen
 
 EVEN_ENTROPY, EVEN_MARGIN = 0.995, 0.01  # see `undecided`
+AT_ONCE = 0.9  # see `frozen_at_once`
 
 
 def undecided(
@@ -84,4 +86,15 @@ def worse_than_chance(history: Sequence[Mapping[str, float]], classes: int) -> s
         f"the training loss of the last epoch is {loss:.4g}, worse than chance (log {classes} ="
         f" {chance:.4g}): the weights learned nothing by which alphas could be judged."
         " Try a smaller learning_rate, or more epochs."
+    )
+
+
+def frozen_at_once(frozen: Frozen) -> str | None:
+    """Warns where a single decision froze at least `AT_ONCE` of all operations."""
+    at_once = float(frozen.at_once)
+    if at_once < AT_ONCE:
+        return None
+    return (
+        f"a single decision froze {at_once:.0%} of the operations, so that weights hardly trained"
+        " from then on. Lower the threshold of the freezing rule."
     )

@@ -100,10 +100,11 @@ def _doubts(
     searched: Searched, report: dict[str, Any], genotype: Genotype, data: Dataset, measured: bool
 ) -> tuple[str, ...]:
     """What speaks against the result. A selection that measures does not need decided alphas."""
-    alphas = searched.at_end("alphas")
+    alphas, frozen = searched.at_end("alphas"), searched.method.frozen
     every = (
         None if measured else doubts.undecided(report, searched.initial, alphas),
         doubts.worse_than_chance(searched.history, data.classes),
+        None if frozen is None else doubts.frozen_at_once(frozen(searched.state)),
         discretize.collapse_warning(report, genotype, _layers(searched.space)),
     )
     return tuple(text for text in every if text is not None)

@@ -6,11 +6,10 @@ from typing import Any
 import jax
 
 from dnas.data import Feed
+from dnas.jobs import doubts
 from dnas.jobs.trajectory import Recorder, tables
 from dnas.space import SearchSpace
 from dnas.stopping import Record
-
-AT_ONCE = 0.9  # of all operations: a decision that freezes as many deserves a warning
 
 
 class Watch:
@@ -58,15 +57,12 @@ class Watch:
     def _measure_frozen(self, state: Any) -> dict[str, float]:
         if self._frozen is None:
             return {}
-        share, at_once = map(float, self._frozen(state))
-        if at_once >= AT_ONCE and not self._warned:
+        frozen = self._frozen(state)
+        warning = doubts.frozen_at_once(frozen)
+        if warning is not None and not self._warned:  # the result will say so, too, but late
             self._warned = True
-            warnings.warn(
-                f"freeze: a single decision froze {at_once:.0%} of the operations, so that the "
-                "search goes on with weights that hardly train; lower its threshold",
-                stacklevel=2,
-            )
-        return {"frozen": share}
+            warnings.warn(warning, stacklevel=2)
+        return {"frozen": float(frozen.share)}
 
     def _measure_eigenvalue(self, epoch: int, state: Any) -> dict[str, float]:
         if not self._measures:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dnas import discretize
+from dnas.freeze import Frozen
 from dnas.jobs import doubts
 from dnas.space import Decision
 
@@ -72,3 +73,9 @@ def test_a_loss_above_that_of_equal_logits_is_worse_than_chance():
     assert "is 2.313, worse than chance (log 10 = 2.303)" in doubts.worse_than_chance(history, 10)
     assert doubts.worse_than_chance(history, 11) is None
     assert doubts.worse_than_chance(history[:1], 10) is None
+
+
+@pytest.mark.parametrize(("at_once", "text"), [(0.89, None), (0.92, "froze 92%"), (1.0, "100%")])
+def test_a_decision_that_froze_nearly_everything(at_once, text):
+    found = doubts.frozen_at_once(Frozen(np.float32(1.0), np.float32(at_once)))
+    assert found is None if text is None else text in found
