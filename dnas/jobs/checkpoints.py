@@ -8,14 +8,16 @@ the manifest is compared with it leaf by leaf before anything is used.
 This is the only file that knows orbax, which it imports when the first checkpoint is touched.
 """
 
+import contextlib
 import errno
+import logging
 import math
 import os
 import pathlib
 import shutil
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -202,12 +204,13 @@ class Checkpoints:
         number = error.errno if isinstance(error, OSError) else None
         causes = [c for c in _CAUSES if c == number or os.strerror(c) in str(error)]
         kept = [other for other in self.steps() if other < step]
+        full = causes[:1] in ([errno.ENOSPC], [errno.EDQUOT])
         return CheckpointError(
             f"the checkpoint {self.path(step)} ({size / 1e6:.1f} MB) cannot be written: "
             f"{os.strerror(causes[0]) if causes else brief(error)}. "
-            + (f"Step {kept[0]} is saved. " if kept else "No step was saved before. ")
-            + ("Mend that" if causes and causes[0] != errno.ENOSPC else "Make room on that disk")
-            + ", and the same command goes on from there"
+            + ("Make room there" if full else "Mend that")
+            + ", and the same command "
+            + (f"goes on from step {kept[0]}, which is saved" if kept else "begins again")
         )
 
 
@@ -255,7 +258,7 @@ def _write(path: pathlib.Path, manifest: dict[str, Any], data: bytes) -> None:
     # One array alone: of several, tensorstore goes on reading where one turns out damaged.
     arrays = {_ARRAY: np.frombuffer(data or b"-", np.uint8)}  # orbax refuses empty ones
     items = {"arrays": ocp.args.StandardSave(arrays), "manifest": ocp.args.JsonSave(manifest)}
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _unlogged(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         checkpointer.save(path, args=ocp.args.Composite(**items))
 
 
@@ -265,8 +268,20 @@ def _read(path: pathlib.Path, item: str, size: int = 0) -> Any:
 
     targets = {_ARRAY: np.zeros(max(size, 1), np.uint8)}
     how = ocp.args.StandardRestore(targets) if item == "arrays" else ocp.args.JsonRestore()
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _unlogged(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         return checkpointer.restore(path, args=ocp.args.Composite(**{item: how}))[item]
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keeps orbax from logging the tracebacks of errors that it raises anyway."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _read_whole(path: pathlib.Path, step: int) -> tuple[dict[str, Any], list[Any]]:

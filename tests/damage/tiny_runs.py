@@ -89,7 +89,7 @@ def init(key):
     return State(params, {"cell": 0.1 * jax.random.normal(key, (1, 3))}, key, jnp.int32(0))
 
 
-def mix(alphas):
+def mix(alphas, step):
     return {"cell": jax.nn.softmax(alphas["cell"])}
 
 

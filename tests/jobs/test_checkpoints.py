@@ -171,8 +171,9 @@ def test_what_cannot_be_written_is_named_and_what_was_saved_stays(tmp_path, monk
         patch.setattr(checkpoints, "_write", full)
         with pytest.raises(CheckpointError) as caught:
             store.save(2, make(2))
-    expected = f"{tmp_path / '2'} (0.0 MB) cannot be written: No space left on device. Step 1 is"
-    assert expected in str(caught.value) and "\n" not in str(caught.value)
+    expected = f"{tmp_path / '2'} (0.0 MB) cannot be written: No space left on device. Make"
+    assert expected in str(caught.value) and "goes on from step 1, which" in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
     store.save(2, make(2))
     assert_same(Checkpoints(tmp_path).restore_newest(make(0)).tree, make(2))
