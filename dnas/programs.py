@@ -16,7 +16,10 @@ import jax
 
 KEPT = 8  # programs; the least recently used one goes first
 
-_programs: collections.OrderedDict[str, jax.stages.Compiled] = collections.OrderedDict()
+# By a digest of what is computed, and by the structures of arguments and results, which an
+# executable checks or makes.
+_Identity = tuple[str, Any, Any]
+_programs: collections.OrderedDict[_Identity, jax.stages.Compiled] = collections.OrderedDict()
 _lock = threading.Lock()
 
 
@@ -54,12 +57,12 @@ def _spell(array: Any) -> tuple:
 
 
 def _compiled(lowered: jax.stages.Lowered, about: str) -> jax.stages.Compiled:
-    identity = (jax.default_backend(), about, repr(lowered.out_tree), lowered.as_text())
-    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()
+    text = "\0".join((jax.default_backend(), about, lowered.as_text()))
+    identity = hashlib.sha256(text.encode()).hexdigest(), lowered.in_tree, lowered.out_tree
     with _lock:
-        if digest not in _programs:
-            _programs[digest] = lowered.compile()
-        _programs.move_to_end(digest)
+        if identity not in _programs:
+            _programs[identity] = lowered.compile()
+        _programs.move_to_end(identity)
         while len(_programs) > KEPT:
             _programs.popitem(last=False)
-        return _programs[digest]
+        return _programs[identity]
