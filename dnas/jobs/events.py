@@ -48,6 +48,10 @@ class Events:
 
     def close(self) -> None:
         """Closes the file; further numbers would open another."""
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        try:
+            writer.close()
+        except Exception as error:  # a full disk; the lock must be given back all the same
+            warnings.warn(f"TensorBoard's events may lack their end: {error!r}", stacklevel=2)

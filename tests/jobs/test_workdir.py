@@ -162,6 +162,23 @@ def test_arrays_are_never_unpickled(tmp_path):
         files.read_arrays("a.npz")
 
 
+def test_events_that_cannot_be_closed_keep_no_lock(tmp_path, monkeypatch):
+    writer = pytest.importorskip("tensorboardX").SummaryWriter
+    close = writer.close
+
+    def fail(self):
+        close(self)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer, "close", fail)
+    with (
+        pytest.warns(UserWarning, match="events may lack their end"),
+        workdir.open_workdir(tmp_path, CONFIG) as files,
+    ):
+        files.append_metrics({"epoch": 1, "step": 7, "train_loss": 2.5})
+    assert not (tmp_path / ".lock").exists()
+
+
 def test_without_tensorboard_it_warns_once(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     files = workdir.open_workdir(tmp_path, {})
