@@ -200,17 +200,7 @@ def _search(path: pathlib.Path, settings: dict[str, Any]) -> OpenedSearch:
     stages = sorted(path.glob("stage*"), key=lambda p: (len(p.name), p.name), reverse=True)
     folders = [p for p in (path, *stages) if (p / "alphas.npz").is_file()] or [path]
     files = Workdir(folders[0])
-    arrays = files.read_arrays("alphas.npz") or {}
-    options = trajectory.tables(arrays, "options")
-    decisions = {
-        name: Decision(tuple(rows.tolist()), tuple(options[name].tolist()))
-        for name, rows in trajectory.tables(arrays, "rows").items()
-    }
-    epoch = -1 if facts is None else facts["epoch"]
-    alphas, mix = (
-        {name: array[epoch] for name, array in trajectory.tables(arrays, part).items()}
-        for part in ("alphas", "mix")
-    )
+    decisions, alphas, mix, report = _tables(files, -1 if facts is None else facts["epoch"])
     genotype = files.path / "genotype.json" if facts is None else path / "genotype.json"
     return OpenedSearch(
         workdir=path,
@@ -221,22 +211,56 @@ def _search(path: pathlib.Path, settings: dict[str, Any]) -> OpenedSearch:
         mix=mix,
         history=_history(files.path),
         trajectory=trajectory.read(files) or {},
-        report=discretize.report(mix, decisions),
+        report=report,
         facts={} if facts is None else facts,
         settings=settings,
     )
 
 
+def _tables(
+    files: Workdir, epoch: int
+) -> tuple[dict[str, Decision], dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
+    """Decisions, and of an epoch alphas, mixing weights and their report.
+
+    Raises:
+      DamagedError: alphas.npz does not have them.
+    """
+    arrays = files.read_arrays("alphas.npz") or {}
+    options = trajectory.tables(arrays, "options")
+    try:
+        decisions = {
+            name: Decision(tuple(rows.tolist()), tuple(options[name].tolist()))
+            for name, rows in trajectory.tables(arrays, "rows").items()
+        }
+        alphas, mix = (
+            {name: array[epoch] for name, array in trajectory.tables(arrays, part).items()}
+            for part in ("alphas", "mix")
+        )
+        return decisions, alphas, mix, discretize.report(mix, decisions)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise DamagedError(
+            f"{files.path / 'alphas.npz'} is damaged, or does not fit report.json "
+            f"({brief(error)}); the command that began the search writes both again"
+        ) from error
+
+
 def _check_settings(settings: Any) -> None:
     check(settings)
-    sections = ("space", "genotype", "train") if "genotype" in settings else ()
-    wrong = [name for name in sections if not isinstance(settings.get(name), dict)]
-    if wrong and "seed" in settings:
+    if "genotype" not in settings or "seed" not in settings:
+        return
+    sections = ("space", "genotype", "train")
+    if wrong := [name for name in sections if not isinstance(settings.get(name), dict)]:
         raise ValueError(f"{', '.join(wrong)}: expected dictionaries")
+    try:
+        Genotype.create(settings["space"].get("name"), settings["genotype"])
+        Recipe(**settings["train"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(brief(error)) from error
 
 
 def _check_report(report: Any) -> None:
-    if not isinstance(report, dict) or not isinstance(report.get("epoch"), int):
+    epoch = report.get("epoch") if isinstance(report, dict) else None
+    if type(epoch) is not int or epoch < 0:
         raise ValueError("it does not tell the epoch")
 
 

@@ -216,10 +216,46 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(result, folder, digits):
         ("network.json", "3"),
         ("config.json", "{"),
         ("config.json", '{"seed": 0, "genotype": 3}'),
+        (
+            "config.json",
+            '{"seed": 0, "genotype": {"cell": 3}, "space": {"name": "a"}, "train": {}}',
+        ),
+        ("config.json", '{"seed": 0, "genotype": {}, "space": {"name": "a"}, "train": {"lr": 1}}'),
     ],
 )
 def test_what_is_damaged_is_named_in_a_line(folder, name, content):
     (folder / name).write_text(content)
     with pytest.raises(workdir.WorkdirError, match=re.escape(name)) as caught:
         _ = dnas.open(folder).network
+    assert "\n" not in str(caught.value)
+
+
+TABLES = {
+    "alphas/cell": np.zeros((2, 1, 2)),
+    "mix/cell": np.full((2, 1, 2), 0.5),
+    "rows/cell": np.array(["0->1"]),
+    "options/cell": np.array(["none", "skip_connect"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "epoch", "named"),
+    [
+        ({}, 2, "alphas.npz"),
+        ({}, -1, "report.json"),
+        ({"mix/cell": np.zeros((2, 3, 2))}, 1, "alphas.npz"),
+        ({"mix/cell": np.float32(1)}, 1, "alphas.npz"),
+        ({"options/cell": None}, 1, "alphas.npz"),
+        ({"alphas/cell": None, "mix/cell": None}, 1, "alphas.npz"),
+    ],
+)
+def test_tables_of_a_search_that_do_not_fit_are_named(tmp_path, changes, epoch, named):
+    files = workdir.open_workdir(tmp_path, {"search": {}})
+    files.write_arrays("alphas.npz", TABLES)
+    files.write_json("report.json", {"epoch": 1})
+    assert dnas.open(tmp_path).decisions["cell"].options == ("none", "skip_connect")
+    files.write_arrays("alphas.npz", {k: x for k, x in (TABLES | changes).items() if x is not None})
+    files.write_json("report.json", {"epoch": epoch})
+    with pytest.raises(workdir.DamagedError, match=re.escape(named)) as caught:
+        dnas.open(tmp_path)
     assert "\n" not in str(caught.value)
