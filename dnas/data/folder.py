@@ -53,7 +53,7 @@ class FolderSource:
         """See `Source.read`.
 
         Raises:
-          ValueError: a file is no longer what it was when the folder was looked through.
+          OSError: a file is no longer what it was when the folder was looked through.
         """
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         for i, index in enumerate(indices):
@@ -61,7 +61,7 @@ class FolderSource:
             if image is not None and self.size is not None:
                 image = squared(image, self.size)
             if image is None or image.shape[:2] != self.image_shape[:2]:
-                raise ValueError(
+                raise OSError(
                     f"{self.files[index]}: since the folder was looked through, the image was "
                     "removed, damaged or changed; run again to go on without it"
                 )

@@ -192,9 +192,9 @@ def from_arrays(
 
 def _names(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"class_names must be a list of texts, one a class, got {names!r:.80}")
+        raise ValueError(f"class_names must be a list of texts, one a class, got {shown(names)}")
     if len(set(names)) < len(names):
-        raise ValueError(f"class_names must differ from each other, got {names!r:.80}")
+        raise ValueError(f"class_names must differ from each other, got {shown(names)}")
     return tuple(names)
 
 

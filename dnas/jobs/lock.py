@@ -26,6 +26,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 
+from dnas.checks import shown
 from dnas.jobs.errors import LockedError, WorkdirError, unwritable
 
 NAME = ".lock"
@@ -176,7 +177,7 @@ class Lock:
             raise unwritable(self.path, error) from error
 
     def _refusal(self, holder: Holder) -> str:
-        who = f"process {holder.process} on {holder.host!r:.80} since {holder.since:.40}"
+        who = f"process {holder.process} on {shown(holder.host)} since {holder.since:.40}"
         start = f"workdir: {self.path.parent} is in use by {who}; "
         if holder.nearby():
             return start + f"wait until it ends, stop it (kill {holder.process}), or choose another"

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dnas._version import __version__
+from dnas.checks import shown
 
 # Raise it when a name in config.json gets another meaning, or results depend on something new.
 SCHEMA = 2
@@ -34,14 +35,14 @@ def versions() -> dict[str, str]:
 def check(stored: Any) -> None:
     """Raises ValueError unless what config.json holds is something that this version can read."""
     if not isinstance(stored, Mapping):
-        raise ValueError(f"expected settings, got {stored!r:.60}")
+        raise ValueError(f"expected settings, got {shown(stored)}")
     if stored.get("schema") != SCHEMA:
         return  # refused by that, see `contradictions`
     found = stored.get("versions")
     if not isinstance(found, list) or not found or not all(isinstance(v, Mapping) for v in found):
-        raise ValueError(f"versions: expected a list of dictionaries, got {found!r:.60}")
+        raise ValueError(f"versions: expected a list of dictionaries, got {shown(found)}")
     if not all(isinstance(text, str) for version in found for text in version.values()):
-        raise ValueError(f"versions: expected texts, got {found!r:.60}")
+        raise ValueError(f"versions: expected texts, got {shown(found)}")
 
 
 def stamped(config: Mapping[str, Any], stored: Mapping[str, Any] | None) -> dict[str, Any]:

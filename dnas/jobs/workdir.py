@@ -7,7 +7,7 @@
     checkpoints/         see `dnas.jobs.checkpoints`
     and the results that a job writes: genotype.json, alphas.npz, tables, pictures
 
-Files are replaced in one piece (see `dnas.jobs.whole`), so that a process killed at any moment
+Files are replaced in one piece (see `dnas.jobs.writing`), so that a process killed at any moment
 leaves the old file or the new one. A directory that is removed or moved while a run writes to it
 is noticed at the next file, and the run ends with an error. A `Workdir` without a path writes
 nothing: a job need not ask whether it has a directory.
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from dnas.jobs import reading, settings, whole
+from dnas.jobs import reading, settings, writing
 from dnas.jobs.errors import (
     ContradictionError,
     DamagedError,
@@ -94,7 +94,7 @@ class Workdir:
         """Writes a file, replacing it in one piece."""
         if self.path is not None:
             self.check()
-            whole.write(self.path / name, data)
+            writing.replace(self.path / name, data)
 
     def read_json(self, name: str, check: Callable[[Any], None] | None = None) -> Any:
         """What a JSON file holds; None where there is no such file.
@@ -145,7 +145,7 @@ class Workdir:
         """Adds a line of JSON to a file."""
         if self.path is not None:
             self.check()
-            whole.append(self.path / name, (json.dumps(line) + "\n").encode())
+            writing.append(self.path / name, (json.dumps(line) + "\n").encode())
 
     def write_lines(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """Writes a file with a line of JSON for each dictionary, replacing it in one piece."""
@@ -293,7 +293,7 @@ def open_workdir(
                 stacklevel=2,
             )
         if lock.first:  # else a job around this one may be writing
-            whole.clear(path)
+            writing.clear(path)
         workdir.write_json("config.json", settings.stamped(config, stored))
     except BaseException:
         workdir.close()

@@ -133,7 +133,7 @@ def test_broken_files_are_named_and_left_out(folder, ending):
 def test_a_file_that_breaks_later_is_named(folder):
     train = from_folder(folder).train
     write(folder / "train" / "dog" / "2.png", colours(5, 5, 3))
-    with pytest.raises(ValueError, match=r"dog/2.png: since the folder was looked through"):
+    with pytest.raises(OSError, match=r"dog/2.png: since the folder was looked through"):
         train.images  # noqa: B018
 
 

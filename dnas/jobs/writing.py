@@ -1,4 +1,4 @@
-"""Files that are written in one piece, or line by line, and never through a link.
+"""Writing files, in one piece or line by line, and never through a link.
 
 A file is written beside its place and renamed when it is complete. The name beside is random and
 must be new, so that nothing that somebody put there is followed or overwritten.
@@ -12,8 +12,8 @@ import secrets
 from dnas.jobs.errors import unwritable
 
 
-def write(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file, replacing it in one piece; what was at its place is not followed.
+def replace(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file in one piece, in place of what was there; a link is not followed.
 
     Raises:
       WorkdirError: it cannot be written; the old file is as it was.
