@@ -106,18 +106,6 @@ def test_published_numbers():
     assert presets.darts_pt().learning_rate == 0.025
 
 
-def test_fair_darts_searches_without_none():
-    """One table still, with seven candidates in DARTS; spaces without it stay as they are."""
-    modify = presets.fair_darts().modify
-    full = spaces.DARTS()
-    for part in ("normal", "reduce"):
-        assert modify(full).decisions[part].options == full.decisions[part].options[1:]
-    assert len(modify(full).decisions["normal"].options) == 7
-    found = modify(CELL)
-    assert {n: d.options for n, d in found.decisions.items()} == {"cell": CELL.operations[1:]}
-    assert modify(found) is found and modify(S1) is S1
-
-
 def test_published_numbers_of_schedules_rules_and_selections():
     """What sets a preset apart, read off by what it does."""
     base = presets.darts()

@@ -99,11 +99,7 @@ def search(
     augment = datasets.Augment() if augment is None else augment
     arguments.check_augment(augment)
     checks.seed("seed", seed)
-    checks.whole("epochs", epochs)
-    checks.whole("batch_size", batch_size)
-    for name, value in {"train_limit": train_limit, "chunk": chunk}.items():
-        if value is not None:
-            checks.whole(name, value)
+    _check_counts(epochs=epochs, batch_size=batch_size, train_limit=train_limit, chunk=chunk)
     if train_limit is not None:
         limited = datasets.limit(data.train, train_limit, seed)
         data = dataclasses.replace(data, train=limited)
@@ -125,6 +121,13 @@ def search(
     with open_workdir(workdir, settings, FREE) as files, divergence.explained(settings):
         searched = stages.run(setting, preset, space, epochs, files)
         return conclude(searched, data, augment, files, table, progress)
+
+
+def _check_counts(**counts: Any) -> None:
+    """Raises ValueError unless all that are given are whole numbers from 1."""
+    for name, value in counts.items():
+        if value is not None:
+            checks.whole(name, value)
 
 
 def check_batch(data: datasets.Dataset, batch_size: int, parallel: str) -> None:

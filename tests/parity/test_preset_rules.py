@@ -21,6 +21,17 @@ DARTS = spaces.DARTS()
 CELL = spaces.NASBench201()
 
 
+def test_fair_darts_searches_without_none():
+    """One table still, with seven candidates in DARTS; spaces without it stay as they are."""
+    modify, s1 = presets.fair_darts().modify, spaces.DARTS.subset("s1", channels=8)
+    for part in ("normal", "reduce"):
+        assert modify(DARTS).decisions[part].options == DARTS.decisions[part].options[1:]
+    assert len(modify(DARTS).decisions["normal"].options) == 7
+    found = modify(CELL)
+    assert {n: d.options for n, d in found.decisions.items()} == {"cell": CELL.operations[1:]}
+    assert modify(found) is found and modify(s1) is s1
+
+
 def test_the_dropout_rates_of_p_darts():
     """Those of the program's 25 epochs, at their end while alphas wait, then at their beginning."""
     steps = 25 * 8
