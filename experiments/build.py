@@ -169,10 +169,10 @@ def naming(key: str) -> Iterator[None]:
     """Puts the key of a config in front of the errors of what it stands for."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         # 'channels=0: ...' becomes 'config.space.channels=0: ...'
         joint = "." if re.match(r"[a-z_.]+(=| must)", str(error)) else ": "
-        raise ValueError(f"{key}{joint}{error}") from error
+        raise type(error)(f"{key}{joint}{error}") from error
 
 
 def _given(section: ConfigDict, *without: str) -> dict[str, Any]:

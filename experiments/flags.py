@@ -141,7 +141,7 @@ def _parse(argv: list[str]) -> list[str]:
         keys = [arg for arg in given if name and name[1] in arg.split(".")]
         hint = re.search(r"Did you mean .([\w.]+).", str(error))
         hint = f"; did you mean {hint[1]!r}?" if hint else "."
-        fail(f"{', '.join(keys) or error} is unknown{hint} See the config file for all keys.")
+        fail(f"{', '.join(keys) or error} is unknown{hint} --help lists all keys.")
     except (OSError, SyntaxError, TypeError, ValueError, KeyError) as error:
         config = next((arg for arg in argv if re.match(r"--?config=", arg)), "")
         fail(" ".join(f"{config}: {error}".split()))

@@ -57,6 +57,9 @@ class Evaluation:
     confusion: np.ndarray
     class_names: tuple[str, ...] | None = None
 
+    def __repr__(self) -> str:
+        return f"Evaluation({self._score()}, {len(self.confusion)} classes)"
+
     @property
     def count(self) -> int:
         """Number of images."""
@@ -89,6 +92,12 @@ class Evaluation:
         counts = self.class_counts
         return np.where(counts > 0, np.diag(self.confusion) / np.maximum(counts, 1), np.nan)
 
+    def _score(self) -> str:
+        return (
+            f"accuracy {100 * self.accuracy:.2f} +- {100 * self.standard_error:.2f} %, "
+            f"loss {self.loss:.4f}, {self.count:,} images"
+        )
+
     def format_table(self) -> str:
         """The score, a line for each class, and the confusion matrix, as plain text.
 
@@ -104,10 +113,8 @@ class Evaluation:
             lines.append((name, f"{images:,}", correct, *(str(n or ".") for n in row[:shown])))
         first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
         text = [
-            f"test accuracy {100 * self.accuracy:.2f} +- {100 * self.standard_error:.2f} %, "
-            f"loss {self.loss:.4f}, {self.count:,} images"
-            + "; columns 0, 1, ...: as what they were classified"
-            * (shown > 0)
+            f"test {self._score()}"
+            + "; columns 0, 1, ...: as what they were classified" * (shown > 0)
         ]
         for name, *cells in lines:
             right = [cell.rjust(width) for cell, width in zip(cells, others, strict=True)]

@@ -24,7 +24,7 @@ from dnas.jobs.reading import brief, parse_json
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.settings import check, differences
 from dnas.jobs.supervised import supervised
-from dnas.jobs.workdir import DamagedError, Workdir, WorkdirError
+from dnas.jobs.workdir import DamagedError, Workdir, WorkdirError, resolved
 from dnas.space import Decision, SearchSpace, Task
 
 _FACTS = ("test_accuracy", "test_loss", "parameters", "multiply_adds", "seconds")
@@ -172,7 +172,7 @@ def open(
       dnas.jobs.workdir.WorkdirError: the directory holds no run, or several.
       ValueError: the space is not the one of the training.
     """
-    path = pathlib.Path(workdir).expanduser().resolve()
+    path = resolved(workdir)
     settings = Workdir(path).read_json("config.json", _check_settings) if path.is_dir() else None
     if settings is None:
         what = "there is no such directory" if not path.is_dir() else "it holds no config.json"

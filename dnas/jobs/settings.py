@@ -22,6 +22,7 @@ SCHEMA = 2
 _STAMPS = ("schema", "versions")
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _CODE = "*.code.*"  # bytecode, which is another one in another version of Python
+_DIGESTS = {".content": "images or labels", ".code.digest": "code"}  # what ends so is a hash of
 _SPELLED = 120  # characters of a value in a message
 
 
@@ -114,8 +115,15 @@ def differences(
         return json.dumps(settings[name]) if name in settings else "nothing"
 
     both = [name for name in here if name in there]
+
+    def line(name):
+        for ending, what in _DIGESTS.items():
+            if name.endswith(ending) and name in there and name in here:
+                return f"{name}: other {what} there than here"
+        return f"{name}: {_cut(spell(there, name))} there, {_cut(spell(here, name))} here"
+
     return [
-        f"{name}: {_cut(spell(there, name))} there, {_cut(spell(here, name))} here"
+        line(name)
         for name in dict.fromkeys([*both, *here, *there])
         if compared(name) and spell(there, name) != spell(here, name)
     ]

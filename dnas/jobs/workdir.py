@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from dnas.checks import shown
 from dnas.jobs import reading, settings, writing
 from dnas.jobs.errors import (
     ContradictionError,
@@ -255,6 +256,13 @@ class Workdir:
         return (self.path / name).read_bytes()
 
 
+def resolved(path: str | os.PathLike) -> pathlib.Path:
+    """The absolute path of a directory that a user gave; WorkdirError for what is no path."""
+    if not isinstance(path, str | os.PathLike):
+        raise WorkdirError(f"workdir={shown(path)}: expected the path of a directory")
+    return pathlib.Path(path).expanduser().resolve()
+
+
 def open_workdir(
     path: str | os.PathLike | None, config: Mapping[str, Any], free: Iterable[str] = ()
 ) -> Workdir:
@@ -276,7 +284,7 @@ def open_workdir(
     if path is None:
         return Workdir(None)
     check_workdir(path, config, free)
-    path = pathlib.Path(path).expanduser().resolve()
+    path = resolved(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -320,7 +328,7 @@ def check_workdir(
       WorkdirError: the path is a file, a directory full of something else (hidden files do not
         count), or its config.json is damaged.
     """
-    path = pathlib.Path(path).expanduser().resolve()
+    path = resolved(path)
     if not path.exists():
         return None
     if not path.is_dir():
@@ -345,9 +353,11 @@ def check_workdir(
         return None  # a run that wrote nothing else has nothing to lose
     if lines:
         more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+        tested = all(line.startswith("data.test.") for line in lines)
         raise ContradictionError(
             f"workdir: {path} belongs to a run with other settings:\n  "
             + "\n  ".join([*lines[:_SHOWN], *more])
             + "\nChoose another workdir, or the settings it was made with to resume that run."
+            + " dnas.evaluate(workdir, data) tests a trained network on other images." * tested
         )
     return stored

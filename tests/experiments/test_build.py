@@ -249,6 +249,8 @@ def test_data_keys_reach_the_source(tmp_path):
         build.make_data(load(**settings, data__size=2))
     with pytest.raises(ValueError, match=r"config\.data\.path must be given"):
         build.make_data(load(data__name="folder"))
+    with pytest.raises(FileNotFoundError, match=r"config\.data\.path='none': there is no such"):
+        build.make_data(load(data__name="folder", data__path="none"))
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e300, 10**20, "much", ()])

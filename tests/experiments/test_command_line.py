@@ -41,7 +41,7 @@ def finish(process):
     ("arguments", "message"),
     [
         (["--config.sed=1"], "config.sed is unknown; did you mean 'seed'?"),
-        (["--config.foo=1"], "config.foo is unknown. See the config file for all keys."),
+        (["--config.foo=1"], "config.foo is unknown. --help lists all keys."),
         (["--config.space.chanels=1"], "config.space.chanels is unknown; did you mean 'channels'?"),
         (["--config.preset=dart"], "config.preset='dart': expected one of dnas, darts, "),
         (

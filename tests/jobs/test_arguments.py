@@ -86,6 +86,8 @@ MISTAKES = {
     "a rule": (lambda: changed(stopping=stopping.skip_count()), r"lambda space: dnas\.stopping"),
     "unmade": (lambda: changed(freeze=freeze.oles), r"such as dnas\.freeze\.oles\(\)"),
     "betas": (lambda: changed(alpha_betas=("a", 0.9)), r"alpha_betas=\('a', 0\.9\): expected"),
+    "a directory": (lambda: search(workdir=3), r"workdir=3: expected the path of a directory"),
+    "a run": (lambda: dnas.open(3), r"workdir=3: expected the path of a directory"),
     "nothing to train": (lambda: train(Own()), "Own lacks 'validate', 'network'"),
     "text": (lambda: train(genotype="|none~0|"), r"space\.parse\(text\)"),
     "a recipe's maker": (lambda: train(recipe=recipe.darts_recipe), r"such as .*darts_recipe\("),

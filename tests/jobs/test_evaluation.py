@@ -34,5 +34,7 @@ def test_table():
         ["1", "dog", "6", "66.67", ".", "4", "2"],
         ["2", "cow", "0", "-", ".", ".", "."],
     ]
+    shown = "Evaluation(accuracy 70.00 +- 14.49 %, loss 0.5000, 10 images, 3 classes)"
+    assert repr(Evaluation(0.5, CONFUSION)) == shown
     many = Evaluation(0.5, np.eye(100, dtype=int)).format_table().split("\n")
     assert many[0].endswith("100 images") and many[101].split() == ["99", "1", "100.00"]

@@ -154,6 +154,7 @@ def test_stored_accuracy_does_not_answer_for_another_test_split(trained, stripes
             trained(data, workdir=tmp_path)
         lines = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:-1]]
         assert lines == [f"data.{name}" for name in named]
+        assert "dnas.evaluate(workdir, data) tests a trained network" in str(caught.value)
 
 
 def test_divergence_is_reported_and_the_test_split_not_read(trained, locked):
