@@ -66,11 +66,14 @@ def store(partial: pathlib.Path, path: pathlib.Path) -> None:
     """
     partial.chmod(0o700)
     digest = _beside(partial)
-    digest.write_text(_digest(partial))
-    for file in (partial, digest):
-        _sync(file)
-    # A library without its digest is made again; one with the digest of another is, too.
-    os.replace(digest, _beside(path))
+    try:
+        digest.write_text(_digest(partial))
+        for file in (partial, digest):
+            _sync(file)
+        # A library without its digest is made again; one with the digest of another is, too.
+        os.replace(digest, _beside(path))
+    finally:
+        digest.unlink(missing_ok=True)
     os.replace(partial, path)
     _sync(path.parent)
 

@@ -5,6 +5,7 @@ Text is parsed, never run: what these functions read may come from anywhere.
 
 import ast
 import re
+import warnings
 
 from dnas import edges
 from dnas.checks import shown
@@ -150,7 +151,8 @@ def _keywords(text: str) -> dict[str, ast.expr]:
     """The fields of ``Genotype(field=..., ...)``, not yet read."""
     _check_text(text)
     try:
-        statements = ast.parse(text.strip()).body
+        with warnings.catch_warnings(action="ignore"):  # of backslashes in names, refused below
+            statements = ast.parse(text.strip()).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = str(error) or "nested too deeply"
         raise ValueError(f"not the text of a genotype: {shown(text)}: {reason}") from error
