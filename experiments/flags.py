@@ -1,7 +1,7 @@
 """What the scripts' command lines share: flags, checks, errors, the compilation cache.
 
-A script calls `define` when it is imported and `main` when it is run. Whatever a user got
-wrong is said in one line on stderr that names the key, before anything is compiled, with exit
+A script calls `define` and `main` when it is run, and neither when it is imported. Whatever a user
+got wrong is said in one line on stderr that names the key, before anything is compiled, with exit
 code 1 and without a traceback.
 """
 
@@ -41,7 +41,7 @@ class Settings:
 
 
 def define() -> None:
-    """Defines the flags; call it where a script is imported."""
+    """Defines the flags; call it where a script is run."""
     config_flags.DEFINE_config_file(
         "config", None, "The config file, digits by default; --config.key=value overrides it."
     )

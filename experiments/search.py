@@ -87,7 +87,6 @@ from typing import Any
 
 from experiments import flags
 
-flags.define()
 COMPARISON = "compare"  # the directory of the comparison in the working directory
 
 
@@ -258,4 +257,5 @@ def _compare(settings: flags.Settings, job: Job, result: Any) -> None:
 
 
 if __name__ == "__main__":
+    flags.define()
     flags.main(prepare, run)

@@ -52,11 +52,6 @@ from absl import flags as absl_flags
 
 from experiments import flags
 
-flags.define()
-absl_flags.DEFINE_string(
-    "genotype", None, "File of a genotype, or its text as the space's authors publish it."
-)
-
 _UNUSED = ("search", "compare_random", "table", "space.channels", "space.cells")
 _UNUSED += ("data.crop_padding", "data.flip", "data.cutout")
 
@@ -166,4 +161,8 @@ def run(settings: flags.Settings, job: Job) -> None:
 
 
 if __name__ == "__main__":
+    flags.define()
+    absl_flags.DEFINE_string(
+        "genotype", None, "File of a genotype, or its text as the space's authors publish it."
+    )
     flags.main(prepare, run)
