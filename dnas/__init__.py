@@ -19,7 +19,6 @@ __all__ = [
     "data",
     "evaluate",
     "hypergrad",
-    "open",
     "presets",
     "relax",
     "search",
@@ -46,4 +45,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return sorted({*__all__, *_JOBS})  # `import *` leaves Python's own `open` alone

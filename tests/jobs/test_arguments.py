@@ -118,3 +118,4 @@ def test_what_the_package_shows_is_what_users_need():
     assert {"search", "train", "viz", "benchmarks", "costs", "data", "spaces"} <= set(dir(dnas))
     assert not {"importlib", "Any", "checks", "jobs"} & set(dir(dnas))
     assert all(getattr(dnas, name) is not None for name in dir(dnas))
+    assert "open" in dir(dnas) and "open" not in dnas.__all__  # `import *` keeps Python's
