@@ -6,46 +6,16 @@ import signal
 
 import numpy as np
 import pytest
+from small_searches import EPOCHS, SPACE, facts, recorded, run, space_of, tiny_data
 
-from dnas import costs, presets, regularize, selection
-from dnas import data as datasets
+from dnas import costs, presets, regularize
 from dnas.jobs import loop, workdir
 from dnas.jobs.search import search
 from dnas.space import Task
 from dnas.spaces import nas_bench_201
 
-SPACE = nas_bench_201.NASBench201(
-    channels=4, cells=1, stages=1, nodes=3, operations=("none", "skip_connect", "avg_pool_3x3")
-)
-EPOCHS = 3  # P-DARTS has three stages
-# What is at the end costs time on top of the epochs, and has tests of its own.
-SHORT = {
-    "darts_pt": {"selection": selection.perturbation(0.5)},
-    "random_weight_sharing": {"selection": selection.best_of_samples(4)},
-    "dnas": {"selection": selection.short_trainings(epochs=0.5, count=4, longer=1)},
-}
 # With state or stages beyond what DARTS has, which a resumed run must restore.
 RESUMED = ("oles", "drnas")
-
-
-def tiny_data():
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 256, (32, 4, 4, 1), np.uint8), np.arange(32) % 3
-    return datasets.from_arrays(images, labels, images[:3], labels[:3])
-
-
-def space_of(name):
-    changes = {
-        "lambda_darts": {"cells": 2},  # which align
-        "oles": {"operations": ("none", "skip_connect", "nor_conv_1x1")},  # with weights to freeze
-    }
-    return dataclasses.replace(SPACE, **changes.get(name, {}))
-
-
-def run(name, folder):
-    preset = presets.PRESETS[name](alpha_learning_rate=0.05, **SHORT.get(name, {}))
-    options = {"epochs": EPOCHS, "batch_size": 4, "progress": False, "workdir": folder}
-    return search(space_of(name), tiny_data(), preset, **options)
 
 
 @pytest.mark.slow
@@ -77,6 +47,7 @@ def test_every_preset_finds_an_architecture_and_compiles_once(name, tmp_path, mo
         if key.startswith("alphas/") and table[0].shape == table[-1].shape
     ]
     assert (max(moved) > 0.01) == (name != "random_weight_sharing")
+    assert_as_recorded(facts(result), recorded(name))
     if name not in RESUMED:
         return
 
@@ -93,6 +64,15 @@ def test_every_preset_finds_an_architecture_and_compiles_once(name, tmp_path, mo
     assert resumed.history == result.history and resumed.genotype == result.genotype
     for key, array in result.trajectory.items():
         assert array.tobytes() == resumed.trajectory[key].tobytes()
+
+
+def assert_as_recorded(found, golden):
+    """The same up to the rounding of other processors."""
+    assert found["genotype"] == golden["genotype"]
+    for now, then in zip(found["history"], golden["history"], strict=True):
+        assert now == pytest.approx(then, rel=1e-2, abs=1e-3)
+    for key, table in golden["alphas"].items():
+        np.testing.assert_allclose(found["alphas"][key], table, atol=5e-3, err_msg=key)
 
 
 @pytest.mark.slow
