@@ -3,9 +3,10 @@
 import importlib
 from typing import Any
 
-from dnas import data, hypergrad, presets, relax, spaces
+from dnas import data, gradient, presets, spaces
 from dnas._version import __version__
 from dnas.genotype import Genotype
+from dnas.gradient import hypergrad, relax
 from dnas.space import Decision, SearchSpace, Task
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "costs",
     "data",
     "evaluate",
+    "gradient",
     "hypergrad",
     "presets",
     "relax",

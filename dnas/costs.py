@@ -2,8 +2,8 @@
 
 `count_parameters` and `count_multiply_adds` are about the network of a genotype, in any space.
 `parameters` and `multiply_adds` are about every option of a space, for penalties such as
-`dnas.regularize.expected_cost`: what the operation adds that a genotype would put on the edge, in
-every cell that the table decides. All is computed from shapes alone, without any weights.
+`dnas.gradient.regularize.expected_cost`: what the operation adds that a genotype would put on the
+edge, in every cell that the table decides. All is computed from shapes alone, without any weights.
 """
 
 import functools

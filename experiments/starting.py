@@ -1,6 +1,6 @@
 """Signals while a script starts, which takes a second of imports.
 
-A script calls `heed_signals` before it imports anything else; `experiments.flags.main` takes over
+A script calls `heed_signals` before it imports anything else; `dnas.cli.flags.main` takes over
 when there is something to be saved. Before that call, while Python itself starts (some hundredths
 of a second), a signal has the system's effect.
 """

@@ -35,7 +35,7 @@ def _forget_compiled():
     yield
     import jax  # late: it reads the environment above
 
-    from dnas import programs
+    from dnas.runtime import programs
 
     programs.forget()
     jax.clear_caches()

@@ -14,7 +14,8 @@ from flax import nnx
 from dnas import costs, spaces
 from dnas.benchmarks import NASBench201 as Table
 from dnas.genotype import Genotype
-from dnas.nn import native, operations, products
+from dnas.nn import operations, products
+from dnas.nn.kernels import native
 from dnas.space import Mixing, Task
 
 TASK = Task((32, 32, 3), 10)

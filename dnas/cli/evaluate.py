@@ -20,7 +20,7 @@ import sys
 from absl import flags
 
 from dnas import data as datasets
-from dnas.jobs.checkpoints import CheckpointError
+from dnas.runtime.checkpoints import CheckpointError
 
 _DATA = "config.data."
 

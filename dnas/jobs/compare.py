@@ -13,9 +13,9 @@ import numpy as np
 from dnas import data as datasets
 from dnas.genotype import Genotype
 from dnas.jobs import train
-from dnas.jobs.progress import heeds_progress
 from dnas.jobs.recipe import Recipe
-from dnas.jobs.workdir import Workdir, open_workdir
+from dnas.runtime.progress import heeds_progress
+from dnas.runtime.workdir import Workdir, open_workdir
 from dnas.space import SearchSpace
 
 FOUND = "found"
@@ -237,17 +237,17 @@ def compare(
       workdir: the directory to write to and resume from; None writes nothing.
       parallel: ``'none'`` for one device, ``'pmap'`` for all local ones.
       progress: whether to show progress.
-      chunk: steps a dispatch; see `dnas.jobs.loop.run`.
+      chunk: steps a dispatch; see `dnas.runtime.loop.run`.
 
     Returns:
       The accuracies, their statistics, and a verdict.
 
     Raises:
       ValueError: an argument does not fit, by name; raised before anything is trained.
-      dnas.jobs.workdir.WorkdirError: the directory belongs to other settings, another process
+      dnas.runtime.workdir.WorkdirError: the directory belongs to other settings, another process
         writes to it, or it cannot be written.
-      dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
-      dnas.jobs.loop.DivergedError: a loss or a weight became NaN or Inf.
+      dnas.runtime.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
+      dnas.runtime.loop.DivergedError: a loss or a weight became NaN or Inf.
     """
     seeds = tuple(seeds)
     if random < 0:
@@ -323,7 +323,7 @@ def train_seeds(
       name: of the row, shown with the progress.
       parallel: ``'none'`` for one device, ``'pmap'`` for all local ones.
       progress: whether to show progress.
-      chunk: steps a dispatch; see `dnas.jobs.loop.run`.
+      chunk: steps a dispatch; see `dnas.runtime.loop.run`.
 
     Returns:
       The test accuracies.

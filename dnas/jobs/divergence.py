@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dnas.jobs.loop import DivergedError
+from dnas.runtime.loop import DivergedError
 
 # Ranges within which a setting is no suspect. Zero never is.
 _RANGES = {
@@ -28,7 +28,7 @@ _RANGES = {
     "auxiliary_weight": (1e-6, 10.0),
 }
 _OTHERS = (1e-10, 1e4)  # of numbers by other names, such as those in functions of one's own
-# Levels of a function's description (`dnas.jobs.fingerprint.plain`) and of what users gave.
+# Levels of a function's description (`dnas.runtime.fingerprint.plain`) and of what users gave.
 _LEVELS = ("given", "code", "numbers", "closure", "defaults", "keyword_defaults", "args")
 _SHOWN = 3
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dnas import discretize
-from dnas.freeze import Frozen
+from dnas.gradient.freeze import Frozen
 
 EVEN_ENTROPY, EVEN_MARGIN = 0.995, 0.01  # see `undecided`
 AT_ONCE = 0.9  # see `frozen_at_once`

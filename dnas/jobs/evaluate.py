@@ -45,8 +45,8 @@ def evaluate(
 
     Raises:
       ValueError: an argument does not fit, by name.
-      dnas.jobs.workdir.WorkdirError: the directory is not that of a training.
-      dnas.jobs.checkpoints.CheckpointError: its weights are damaged or missing.
+      dnas.runtime.workdir.WorkdirError: the directory is not that of a training.
+      dnas.runtime.checkpoints.CheckpointError: its weights are damaged or missing.
     """
     checks.whole("batch_size", batch_size)
     check_data(data)

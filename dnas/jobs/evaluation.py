@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas import data as datasets
-from dnas import programs
 from dnas.jobs.supervised import cross_entropy
+from dnas.runtime import programs
 
 # (state, normalised images [batch, H, W, C]) -> logits [batch, classes]
 Apply = Callable[[Any, jax.Array], jax.Array]

@@ -17,14 +17,15 @@ from flax import nnx
 
 from dnas import discretize, spaces
 from dnas.genotype import Genotype
-from dnas.jobs import checkpoints, fingerprint, train, trajectory
+from dnas.jobs import train, trajectory
 from dnas.jobs.arguments import TRAINED, check_space
 from dnas.jobs.evaluation import Signature
-from dnas.jobs.reading import brief, parse_json
 from dnas.jobs.recipe import Recipe
-from dnas.jobs.settings import check, differences
 from dnas.jobs.supervised import supervised
-from dnas.jobs.workdir import DamagedError, Workdir, WorkdirError, resolved
+from dnas.runtime import checkpoints, fingerprint
+from dnas.runtime.reading import brief, parse_json
+from dnas.runtime.settings import check, differences
+from dnas.runtime.workdir import DamagedError, Workdir, WorkdirError, resolved
 from dnas.space import Decision, SearchSpace, Task
 
 _FACTS = ("test_accuracy", "test_loss", "parameters", "multiply_adds", "seconds")
@@ -130,7 +131,7 @@ class OpenedTraining:
 
         Raises:
           WorkdirError: as for `space`.
-          dnas.jobs.checkpoints.CheckpointError: there are no weights yet, or they are damaged.
+          dnas.runtime.checkpoints.CheckpointError: there are no weights yet, or they are damaged.
         """
         task = Task(self.signature.image_shape, self.signature.classes)
         training = supervised(
@@ -169,7 +170,7 @@ def open(
         rebuilt from the settings in the directory.
 
     Raises:
-      dnas.jobs.workdir.WorkdirError: the directory holds no run, or several.
+      dnas.runtime.workdir.WorkdirError: the directory holds no run, or several.
       ValueError: the space is not the one of the training.
     """
     path = resolved(workdir)

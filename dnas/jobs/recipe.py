@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from dnas import checks, optimizers
+from dnas import checks
 from dnas.data import Augment
+from dnas.gradient import optimizers
 from dnas.space import SearchSpace
 from dnas.spaces.darts import DARTS
 
@@ -171,7 +172,7 @@ def warn_of_stem(space: SearchSpace, recipe: Recipe) -> None:
 
 
 def optimizer(recipe: Recipe, total_steps: int) -> optax.GradientTransformation:
-    """The recipe's stochastic gradient descent, see `dnas.optimizers.sgd`."""
+    """The recipe's stochastic gradient descent, see `dnas.gradient.optimizers.sgd`."""
     return optimizers.sgd(
         recipe.learning_rate,
         recipe.final_learning_rate,

@@ -13,13 +13,13 @@ from dnas.benchmarks import NASBench201
 from dnas.data import Augment, Dataset
 from dnas.genotype import Genotype
 from dnas.jobs import doubts
-from dnas.jobs.interrupts import Interrupts
-from dnas.jobs.journal import Journal
 from dnas.jobs.shared import make_shared
 from dnas.jobs.stages import Searched
 from dnas.jobs.trajectory import tables
-from dnas.jobs.workdir import DamagedError, Workdir
 from dnas.nn.operations import Operations
+from dnas.runtime.interrupts import Interrupts
+from dnas.runtime.journal import Journal
+from dnas.runtime.workdir import DamagedError, Workdir
 from dnas.space import SearchSpace
 
 _SELECTION = "selection.json"
@@ -124,7 +124,7 @@ def _select(
     All is taken from the directory if it is there already.
 
     Raises:
-      dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; what was measured so far is kept.
+      dnas.runtime.loop.Stopped: SIGTERM or Ctrl-C came; what was measured so far is kept.
     """
     select = getattr(searched.preset, "selection", None)
     if select is None:

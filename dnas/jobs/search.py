@@ -10,12 +10,13 @@ import numpy as np
 
 from dnas import checks
 from dnas import data as datasets
-from dnas import parallel as parallels
 from dnas.benchmarks import NASBench201, nas_bench_201
-from dnas.jobs import arguments, divergence, fingerprint, stages
-from dnas.jobs.progress import heeds_progress
+from dnas.jobs import arguments, divergence, stages
 from dnas.jobs.result import SearchResult, conclude, look_up
-from dnas.jobs.workdir import open_workdir
+from dnas.runtime import fingerprint
+from dnas.runtime import parallel as parallels
+from dnas.runtime.progress import heeds_progress
+from dnas.runtime.workdir import open_workdir
 from dnas.space import SearchSpace, Task
 
 # What the user wrote, noted beside what it stands for; only that is compared.
@@ -37,7 +38,7 @@ class Preset(Protocol):
     batch_size: int
 
     def build(self, space: SearchSpace, task: Task, **details: Any) -> Any:
-        """Makes the `dnas.bilevel.Search` for a space and a task."""
+        """Makes the `dnas.gradient.bilevel.Search` for a space and a task."""
 
 
 @heeds_progress
@@ -77,7 +78,7 @@ def search(
       parallel: ``'none'`` for one device, ``'pmap'`` for all local ones.
       table: a tabular benchmark to look the result up in, `dnas.benchmarks.NASBench201`.
       progress: whether to show progress.
-      chunk: steps a dispatch; see `dnas.jobs.loop.run`.
+      chunk: steps a dispatch; see `dnas.runtime.loop.run`.
       config: what the user wrote, noted in config.json as `given`. What a directory is compared
         with are the settings that all arguments stand for, whoever wrote them.
 
@@ -86,10 +87,10 @@ def search(
 
     Raises:
       ValueError: an argument does not fit, by name; raised before anything is compiled.
-      dnas.jobs.workdir.WorkdirError: the directory belongs to other settings, another process
+      dnas.runtime.workdir.WorkdirError: the directory belongs to other settings, another process
         writes to it, or it cannot be written.
-      dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
-      dnas.jobs.loop.DivergedError: a loss or a weight became NaN or Inf.
+      dnas.runtime.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
+      dnas.runtime.loop.DivergedError: a loss or a weight became NaN or Inf.
     """
     arguments.check_space(space, arguments.SEARCHED)
     arguments.check_data(data)

@@ -13,14 +13,14 @@ import numpy as np
 import optax
 from flax import nnx
 
-from dnas import checks, costs, parallel, programs
+from dnas import checks, costs
 from dnas import data as datasets
-from dnas.bilevel import Search, SearchState, merge
 from dnas.data import Augment, Dataset, Feed, Split, evaluation_batches
-from dnas.jobs import initialize, loop
-from dnas.jobs.ahead import Ahead
-from dnas.jobs.journal import Journal
-from dnas.jobs.progress import Progress
+from dnas.gradient.bilevel import Search, SearchState, merge
+from dnas.runtime import initialize, loop, parallel, programs
+from dnas.runtime.ahead import Ahead
+from dnas.runtime.journal import Journal
+from dnas.runtime.progress import Progress
 from dnas.selection import Shared, masked
 from dnas.selection.shared import Tables
 from dnas.space import Mix, SearchSpace, Task

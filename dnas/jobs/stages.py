@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnas import bilevel
 from dnas import data as datasets
-from dnas.jobs import initialize, loop, trajectory
+from dnas.gradient import bilevel
+from dnas.jobs import trajectory
 from dnas.jobs.trajectory import Recorder, tables
 from dnas.jobs.watch import Watch
-from dnas.jobs.workdir import Workdir
-from dnas.nn import carry
-from dnas.parallel import Parallel
+from dnas.nn.supernet import carry
 from dnas.presets.stages import Span, spans
+from dnas.runtime import initialize, loop
+from dnas.runtime.parallel import Parallel
+from dnas.runtime.workdir import Workdir
 from dnas.selection.shared import ones
 from dnas.space import SearchSpace, Task
 
@@ -34,7 +35,7 @@ class Setting:
       batch_size: images of each half in a step, over all devices.
       augment: what is done to images.
       devices: how steps are compiled.
-      chunk: steps a dispatch; see `dnas.jobs.loop.run`.
+      chunk: steps a dispatch; see `dnas.runtime.loop.run`.
       progress: whether to show progress.
     """
 

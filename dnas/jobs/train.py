@@ -13,17 +13,18 @@ import jax
 import numpy as np
 from flax import nnx
 
-from dnas import checks, costs, memory, spaces
+from dnas import checks, costs, spaces
 from dnas import data as datasets
-from dnas import parallel as parallels
 from dnas.genotype import Genotype
-from dnas.jobs import arguments, divergence, fingerprint, initialize, loop
+from dnas.jobs import arguments, divergence
 from dnas.jobs import recipe as recipes
 from dnas.jobs.evaluation import Signature, make_evaluate
-from dnas.jobs.progress import heeds_progress
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.supervised import Training, supervised
-from dnas.jobs.workdir import DamagedError, Workdir, open_workdir
+from dnas.runtime import fingerprint, initialize, loop, memory
+from dnas.runtime import parallel as parallels
+from dnas.runtime.progress import heeds_progress
+from dnas.runtime.workdir import DamagedError, Workdir, open_workdir
 from dnas.space import SearchSpace, Task
 
 RESULT = "result.json"
@@ -185,17 +186,17 @@ def train(
       workdir: the directory to write to and resume from; None writes nothing.
       parallel: ``'none'`` for one device, ``'pmap'`` for all local ones.
       progress: whether to show progress.
-      chunk: steps a dispatch; see `dnas.jobs.loop.run`.
+      chunk: steps a dispatch; see `dnas.runtime.loop.run`.
 
     Returns:
       Test accuracy, history and the trained network.
 
     Raises:
       ValueError: an argument does not fit, by name; raised before anything is compiled.
-      dnas.jobs.workdir.WorkdirError: the directory belongs to other settings, another process
+      dnas.runtime.workdir.WorkdirError: the directory belongs to other settings, another process
         writes to it, or it cannot be written.
-      dnas.jobs.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
-      dnas.jobs.loop.DivergedError: a loss or a weight became NaN or Inf.
+      dnas.runtime.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
+      dnas.runtime.loop.DivergedError: a loss or a weight became NaN or Inf.
     """
     checks.seed("seed", seed)
     if chunk is not None:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from dnas import discretize
-from dnas.jobs.workdir import DamagedError, Workdir
+from dnas.runtime.workdir import DamagedError, Workdir
 from dnas.space import Mix, SearchSpace
 
 _FILE = "alphas.npz"

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 
 from dnas.data import Feed
+from dnas.gradient.stopping import Record
 from dnas.jobs import doubts
 from dnas.jobs.trajectory import Recorder, tables
 from dnas.space import SearchSpace
-from dnas.stopping import Record
 
 
 class Watch:

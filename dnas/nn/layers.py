@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dnas.nn.conv import conv
-from dnas.nn.depthwise import separable
 from dnas.nn.initial import weight
-from dnas.nn.norm import BatchStatisticsNorm, RunningNorm
+from dnas.nn.kernels.conv import conv
+from dnas.nn.kernels.depthwise import separable
+from dnas.nn.kernels.norm import BatchStatisticsNorm, RunningNorm
 
 NormMaker = Callable[[int], nnx.Module]
 
@@ -31,7 +31,7 @@ def batch_statistics(affine: bool = False) -> NormMaker:
 
 
 class Conv(nnx.Module):
-    """A convolution without bias; arguments as in `dnas.nn.conv.conv`."""
+    """A convolution without bias; arguments as in `dnas.nn.kernels.conv.conv`."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Conv(nnx.Module):
 
 
 class SeparableConv(nnx.Module):
-    """A depthwise and then a pointwise convolution; see `dnas.nn.depthwise.separable`."""
+    """A depthwise and then a pointwise convolution; see `dnas.nn.kernels.depthwise.separable`."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 
 from dnas.checks import shown
-from dnas.nn import pool
+from dnas.nn.kernels import pool
 from dnas.nn.layers import (
     FactorizedReduction,
     NormMaker,

@@ -2,29 +2,22 @@
 
 from typing import Any
 
-from dnas import (
-    alignment,
-    checks,
-    hypergrad,
-    implicit,
-    perturb,
-    regularize,
-    relax,
-    selection,
-    stopping,
-)
+from dnas import checks, selection
+from dnas.gradient import alignment, hypergrad, implicit, perturb, regularize, relax, stopping
 
 # How the parts of a preset that are functions are written.
 EXAMPLES = {
-    "relaxation": "lambda steps: dnas.relax.sparsemax()",
-    "hypergradient": "dnas.hypergrad.first_order()",
+    "relaxation": "lambda steps: dnas.gradient.relax.sparsemax()",
+    "hypergradient": "dnas.gradient.hypergrad.first_order()",
     "modify": "lambda space: dataclasses.replace(space, cells=3)",
-    "regularizers": "lambda steps, space: (dnas.regularize.l2(1.0),)",
-    "weight_penalty": "lambda steps, space: dnas.alignment.align_weights(1.0, space.layers)",
-    "perturbation": "lambda steps: dnas.perturb.random_smoothing(0.03)",
+    "regularizers": "lambda steps, space: (dnas.gradient.regularize.l2(1.0),)",
+    "weight_penalty": (
+        "lambda steps, space: dnas.gradient.alignment.align_weights(1.0, space.layers)"
+    ),
+    "perturbation": "lambda steps: dnas.gradient.perturb.random_smoothing(0.03)",
     "auxiliary_skip": "lambda steps: optax.linear_schedule(1.0, 0.0, steps)",
     "skip_dropout": "lambda steps: optax.linear_schedule(0.4, 0.0, steps)",
-    "stopping": "lambda space: dnas.stopping.eigenvalue_ratio()",
+    "stopping": "lambda space: dnas.gradient.stopping.eigenvalue_ratio()",
     "selection": "dnas.selection.perturbation(5.0)",
 }
 _MODULES = (alignment, hypergrad, implicit, perturb, regularize, relax, selection, stopping)

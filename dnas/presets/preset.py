@@ -6,19 +6,21 @@ from collections.abc import Callable, Sequence
 import jax
 import optax
 
-from dnas import checks, memory, optimizers, relax
-from dnas.alignment import WeightPenalty
-from dnas.bilevel import Search, bilevel, check_tables, skeleton
-from dnas.freeze import Freeze
-from dnas.hypergrad import Hypergradient, first_order
-from dnas.perturb import Perturbation
+from dnas import checks
+from dnas.gradient import optimizers, relax
+from dnas.gradient.alignment import WeightPenalty
+from dnas.gradient.bilevel import Search, bilevel, check_tables, skeleton
+from dnas.gradient.freeze import Freeze
+from dnas.gradient.hypergrad import Hypergradient, first_order
+from dnas.gradient.perturb import Perturbation
+from dnas.gradient.regularize import Regularizer
+from dnas.gradient.relax import Relaxation
+from dnas.gradient.stopping import Stopping
 from dnas.presets import arguments
 from dnas.presets.stages import Span, Stage
-from dnas.regularize import Regularizer
-from dnas.relax import Relaxation
+from dnas.runtime import memory
 from dnas.selection import Selection
 from dnas.space import SearchSpace, Task
-from dnas.stopping import Stopping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Preset:
     """The settings of a bilevel search; the defaults are those of DARTS (Liu et al., 2019).
 
     Parts with schedules are functions of the number of steps that they spread over; see
-    `dnas.bilevel.bilevel` for what the parts are. Parts that are None are left out.
+    `dnas.gradient.bilevel.bilevel` for what the parts are. Parts that are None are left out.
 
     Attributes:
       relaxation: makes the relaxation, given the number of steps of the whole search.
@@ -104,8 +106,8 @@ class Preset:
                 arguments.check_part(name, getattr(self, name))
         if self.freeze is not None and not isinstance(self.freeze, Freeze):
             raise ValueError(
-                f"freeze={checks.shown(self.freeze)}: expected a dnas.freeze.Freeze, such as "
-                "dnas.freeze.oles()"
+                f"freeze={checks.shown(self.freeze)}: expected a "
+                "dnas.gradient.freeze.Freeze, such as dnas.gradient.freeze.oles()"
             )
         betas = self.alpha_betas
         pair = isinstance(betas, tuple | list) and len(betas) == 2
@@ -175,7 +177,7 @@ class Preset:
         """For short trainings from scratch: four times the learning rate.
 
         That makes 0.1 of 0.025, with which NAS-Bench-201 trains its architectures (Dong and Yang,
-        2020). Those tried validate better so (experiments/benchmarks/results.md).
+        2020). Those tried validate better so (experiments/studies/results.md).
         """
         return dataclasses.replace(self, learning_rate=4 * self.learning_rate)
 
@@ -197,7 +199,7 @@ class Preset:
         axis_name: str | None = None,
         span: Span | None = None,
     ) -> Search:
-        """Assembles the search for that many steps; see `dnas.bilevel.bilevel`.
+        """Assembles the search for that many steps; see `dnas.gradient.bilevel.bilevel`.
 
         Args:
           space: the space to search, as `modify` made it.

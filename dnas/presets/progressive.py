@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 from numpy.typing import ArrayLike
 
-from dnas import relax, selection
+from dnas import selection
+from dnas.gradient import relax
 from dnas.presets.parts import make, mixing
 from dnas.presets.preset import Preset
 from dnas.presets.stages import Stage, keep_strongest
@@ -80,13 +81,14 @@ def drnas(**changes) -> Preset:
     The published code's numbers for NAS-Bench-201: 100 epochs, a quarter of the channels in the
     first half and half of them in the second, where 3 of 5 candidates are left; in the first 10
     epochs of each half alphas wait. What holds concentrations near one is alphas' decay of 0.001,
-    the program's default; with `dnas.regularize.kl_anchor` and ``alpha_weight_decay=0`` it is the
-    divergence that the program has as an option.
+    the program's default; with `dnas.gradient.regularize.kl_anchor` and ``alpha_weight_decay=0`` it
+    is the divergence that the program has as an option.
 
     Channels that a wider stage adds repeat the old ones in order, where the program draws them at
-    random (see `dnas.nn.carry`), and alphas' Adam starts anew in the second stage. In the DARTS
-    space the published numbers are others: a learning rate of 0.1 that ends at 0, 6e-4 for alphas,
-    two stages of 25 epochs with a sixth and a quarter of the channels and 7 and 4 candidates.
+    random (see `dnas.nn.supernet.carry`), and alphas' Adam starts anew in the second stage. In the
+    DARTS space the published numbers are others: a learning rate of 0.1 that ends at 0, 6e-4 for
+    alphas, two stages of 25 epochs with a sixth and a quarter of the channels and 7 and 4
+    candidates.
 
     Compared: samples with NumPy, and their gradients with SciPy's gamma distribution, for the same
     draws, to 1e-5 and 2e-3; candidates that are kept and weights that are widened, exactly.

@@ -13,7 +13,8 @@ optimizers of every preset, one of them clipped, are PyTorch's formulas in NumPy
 
 from collections.abc import Mapping
 
-from dnas import (
+from dnas import selection
+from dnas.gradient import (
     alignment,
     freeze,
     hypergrad,
@@ -21,7 +22,6 @@ from dnas import (
     perturb,
     regularize,
     relax,
-    selection,
     stopping,
 )
 from dnas.presets.parts import linear, make, mixing, without_zeros
@@ -51,8 +51,8 @@ def darts_second_order(**changes) -> Preset:
     """`darts` of second order, exact instead of by finite differences.
 
     The step that is differentiated is the weights' real one, with its clipping, which the published
-    code leaves out there. The choice matters: see `dnas.hypergrad.finite_difference` for how
-    far the published estimate and the first order are from this one.
+    code leaves out there. The choice matters: see `dnas.gradient.hypergrad.finite_difference` for
+    how far the published estimate and the first order are from this one.
 
     Compared: the gradient in alphas of a quadratic problem, through momentum and decay, with its
     closed form, to 1e-4; through an active clipping, to 1e-3.
@@ -69,7 +69,7 @@ def snas(**changes) -> Preset:
     around one, which makes no difference to their softmax.) Its temperature falls only with a flag,
     which its manual sets; its batches are of 64 images (of 96 in the program of its analyses), as
     here; and it clips alphas' gradient to a norm of 10, which is not so here. Left out are the
-    resource constraint (see `dnas.regularize.expected_cost`), the dropping of paths with a
+    resource constraint (see `dnas.gradient.regularize.expected_cost`), the dropping of paths with a
     probability of 0.3, and the architectures that keep all edges: the space's rule decides here.
 
     Compared: samples and their gradients at three temperatures with NumPy, for the same noise, to
@@ -194,7 +194,7 @@ def r_darts(**changes) -> Preset:
     weight decays of 3e-4, 9e-4, 27e-4 and 81e-4, which are told apart by training what they found.
     This is one search, with 27e-4 and the rule of DARTS-ES: four searches, and what comes after,
     are for the caller to run. The authors' scripts search with the second order, here it is the
-    first (take ``hypergradient=dnas.hypergrad.unrolled()``).
+    first (take ``hypergradient=dnas.gradient.hypergrad.unrolled()``).
 
     Compared: eigenvalues on a small supernet over six epochs with those of dense Hessians of a
     plain one, to 2e-3; the epochs at which the rule ends with NumPy, exactly.
@@ -301,8 +301,8 @@ def oles(**changes) -> Preset:
 
     The rule is that of the authors' program, whose threshold of 0.4 compares the training gradient
     with the sum of training and validation gradient; for the paper's formula see
-    `dnas.freeze.oles`. The result are the last alphas; the authors' program keeps those of the
-    epoch that validates best. Frozen weights stand still; there, they get no gradient.
+    `dnas.gradient.freeze.oles`. The result are the last alphas; the authors' program keeps those of
+    the epoch that validates best. Frozen weights stand still; there, they get no gradient.
 
     Compared: the cosines of all operations, edges and cells of two small supernets with NumPy, to
     1e-5; the decisions on hand-made gradients, exactly.
@@ -354,7 +354,7 @@ def dnas(decay: float = 5.0, **changes) -> Preset:
 
     Args:
       decay: the weight at the end. Found with the comparison of methods and an earlier form of the
-        short trainings (experiments/benchmarks/results.md): with less of it more edges are skip
+        short trainings (experiments/studies/results.md): with less of it more edges are skip
         connections in NAS-Bench-201, with more of it noise in S4. Adam takes smaller steps for
         noisier gradients, which would explain both: the stronger the decay, the more it spares
         what has those, convolutions or noise.

@@ -8,11 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dnas.genotype import Genotype
-from dnas.nn import cell as cells
-from dnas.nn import pool
-from dnas.nn.conv import conv
-from dnas.nn.fused import FUSED, NORMALISED_POOLS
 from dnas.nn.initial import weight
+from dnas.nn.kernels import pool
+from dnas.nn.kernels.conv import conv
 from dnas.nn.layers import (
     Conv,
     Linear,
@@ -22,7 +20,9 @@ from dnas.nn.layers import (
     running,
     subsample_pair,
 )
-from dnas.nn.stack import Stack
+from dnas.nn.supernet import cell as cells
+from dnas.nn.supernet.fused import FUSED, NORMALISED_POOLS
+from dnas.nn.supernet.stack import Stack
 from dnas.space import Mix, NetworkOutput, Task
 from dnas.spaces.validation import check_call
 

@@ -22,12 +22,12 @@ from flax import nnx
 from dnas import discretize
 from dnas.checks import shown
 from dnas.genotype import Genotype
-from dnas.nn import cell as cells
-from dnas.nn import pool
-from dnas.nn.fused import FUSED
 from dnas.nn.initial import initialise
+from dnas.nn.kernels import pool
 from dnas.nn.layers import Conv, Linear, NormMaker, ReluConvNorm, batch_statistics, running
-from dnas.nn.stack import Stack
+from dnas.nn.supernet import cell as cells
+from dnas.nn.supernet.fused import FUSED
+from dnas.nn.supernet.stack import Stack
 from dnas.space import PLAIN, Decision, Mix, Mixing, NetworkOutput, Task
 from dnas.spaces import parts, published
 from dnas.spaces.validation import (

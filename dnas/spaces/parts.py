@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from dnas import discretize, edges
-from dnas.nn import weights
 from dnas.nn.operations import Operations
+from dnas.nn.supernet import weights
 from dnas.space import Decision, Mix, Mixing
 
 Candidates = tuple[tuple[str, ...], ...]

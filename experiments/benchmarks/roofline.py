@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.nn.window import Window
+from dnas.nn.kernels.window import Window
 
 
 class Machine(NamedTuple):

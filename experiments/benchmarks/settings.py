@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas import hypergrad, parallel, presets, relax, spaces
+from dnas import presets, spaces
 from dnas.data import Augment, preprocess
-from dnas.jobs.initialize import compiled as compiled_init
+from dnas.gradient import hypergrad, relax
+from dnas.runtime import parallel
+from dnas.runtime.initialize import compiled as compiled_init
 from dnas.space import Mixing, Task
 
 SPACES = {"nas_bench_201": spaces.NASBench201, "darts": spaces.DARTS}
@@ -88,7 +90,7 @@ class Settings:
 
 
 class Ours:
-    """Our step: the one that `experiments.search` runs, with its augmentation.
+    """Our step: the one that `dnas.cli.search` runs, with its augmentation.
 
     Several seeds are one vmapped step; under vmap a single path computes all options.
 

@@ -148,7 +148,7 @@ def main(argv: list[str]) -> None:
 def _measure(settings, cache: str) -> None:
     import jax
 
-    from dnas.nn import native
+    from dnas.nn.kernels import native
     from experiments.benchmarks import process
     from experiments.benchmarks.settings import Ours
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dnas.nn.weights import edges
+from dnas.nn.supernet.weights import edges
 from dnas.spaces import DARTS, NASBench201
 from dnas.spaces.darts_networks import plan
 

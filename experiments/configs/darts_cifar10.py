@@ -1,7 +1,7 @@
 """First-order DARTS on CIFAR-10 in the DARTS space, as published (Liu et al., 2019).
 
 C=16, 8 cells, batch 64, 50 epochs of 390 steps; for an accelerator. Second order is
-``--config.search.hypergradient=unrolled``. `experiments.train` trains the result with the
+``--config.search.hypergradient=unrolled``. `dnas.cli.train` trains the result with the
 recipe in the section `train`.
 
 Expected: a step takes 6 s on 2 CPU cores (after 40 s of compilation), so this wants an

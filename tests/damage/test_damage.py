@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from tiny_runs import newest
 
-from dnas.jobs.checkpoints import CheckpointError
-from dnas.jobs.workdir import ContradictionError, WorkdirError
+from dnas.runtime.checkpoints import CheckpointError
+from dnas.runtime.workdir import ContradictionError, WorkdirError
 
 DEEP = "[" * 10**5
 

@@ -7,8 +7,8 @@ import threading
 import pytest
 from tiny_runs import run_search
 
-from dnas.jobs.checkpoints import CheckpointError
-from dnas.jobs.workdir import WorkdirError
+from dnas.runtime.checkpoints import CheckpointError
+from dnas.runtime.workdir import WorkdirError
 
 
 def mount(*options):

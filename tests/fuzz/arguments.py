@@ -6,7 +6,8 @@ import numpy as np
 from fuzz.outcomes import Input
 
 import dnas
-from dnas import data, presets, relax, spaces
+from dnas import data, presets, spaces
+from dnas.gradient import relax
 from dnas.jobs import recipe
 
 DATA = data.digits()

@@ -5,7 +5,7 @@ import random
 
 from fuzz.outcomes import Input
 
-from experiments import flags, search
+from dnas.cli import flags, search
 
 NAMES = ("digits", "nas_bench_201_cpu")
 BAD = (

@@ -11,9 +11,9 @@ import random
 import pytest
 from fuzz import arguments, configs, genotypes, outcomes, tables
 
+from dnas.cli import flags
 from dnas.data import sources
 from dnas.jobs import search, train
-from experiments import flags
 
 TIMES = float(os.environ.get("DNAS_FUZZ", "1"))
 SEED = int(os.environ.get("DNAS_FUZZ_SEED", "0"))

@@ -10,7 +10,7 @@ from flax import nnx
 
 from dnas import data as datasets
 from dnas.genotype import Genotype
-from dnas.nn.norm import RunningNorm
+from dnas.nn.kernels.norm import RunningNorm
 from dnas.space import Decision, NetworkOutput
 
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "sin": jnp.sin}

@@ -6,9 +6,10 @@ import warnings
 import numpy as np
 import pytest
 
-from dnas.jobs import compare, train, workdir
+from dnas.jobs import compare, train
 from dnas.jobs.compare import Comparison, Row
 from dnas.jobs.recipe import Recipe
+from dnas.runtime import workdir
 
 RECIPE = Recipe(epochs=1, batch_size=6, learning_rate=0.05)
 

@@ -2,10 +2,12 @@
 
 import pytest
 
-from dnas import presets, relax
-from dnas.jobs import divergence, fingerprint
-from dnas.jobs.loop import DivergedError
-from experiments import parts
+from dnas import presets
+from dnas.cli import parts
+from dnas.gradient import relax
+from dnas.jobs import divergence
+from dnas.runtime import fingerprint
+from dnas.runtime.loop import DivergedError
 
 USUAL = "A smaller learning rate or stronger clipping may help."
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dnas import discretize
-from dnas.freeze import Frozen
+from dnas.gradient.freeze import Frozen
 from dnas.jobs import doubts
 from dnas.space import Decision
 

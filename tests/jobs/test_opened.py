@@ -11,9 +11,10 @@ from flax import nnx
 
 import dnas
 from dnas import spaces
-from dnas.jobs import checkpoints, fingerprint, train, workdir
+from dnas.jobs import train
 from dnas.jobs.recipe import Recipe
-from dnas.jobs.settings import differences
+from dnas.runtime import checkpoints, fingerprint, workdir
+from dnas.runtime.settings import differences
 from dnas.space import Mixing
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201

@@ -21,9 +21,9 @@ from dnas import data as datasets
 from dnas import discretize
 from dnas.data.feeds import DeviceFeed
 from dnas.genotype import Genotype
-from dnas.jobs import loop, workdir
 from dnas.jobs import search as job
 from dnas.jobs.search import check_table, describe, search
+from dnas.runtime import loop, workdir
 from dnas.space import Decision
 from dnas.spaces.nas_bench_201 import NASBench201
 

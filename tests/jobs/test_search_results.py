@@ -9,9 +9,10 @@ import pytest
 from test_search_stages import Activation, data, run
 
 from dnas import data as datasets
-from dnas import discretize, hypergrad, presets, relax, selection
+from dnas import discretize, presets, selection
+from dnas.gradient import hypergrad, relax
+from dnas.gradient.stopping import Stopping
 from dnas.space import Task
-from dnas.stopping import Stopping
 
 
 def annealed(steps):

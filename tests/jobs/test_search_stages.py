@@ -17,14 +17,15 @@ import dnas
 from dnas import data as datasets
 from dnas import discretize, presets, selection
 from dnas.genotype import Genotype
-from dnas.jobs import loop, stages, workdir
+from dnas.gradient.stopping import Stopping
+from dnas.jobs import stages
 from dnas.jobs.search import search
-from dnas.nn import carry
+from dnas.nn.supernet import carry
 from dnas.presets.stages import Stage, keep_strongest
+from dnas.runtime import loop, workdir
 from dnas.selection import Selected
 from dnas.space import Decision
 from dnas.spaces.nas_bench_201 import NASBench201
-from dnas.stopping import Stopping
 
 CHOICES = {"relu": jax.nn.relu, "tanh": jnp.tanh, "skip_connect": lambda x: x}
 
@@ -163,7 +164,7 @@ def test_the_eigenvalue_is_that_of_the_next_steps_batches():
 
 
 def _one_device():
-    from dnas import parallel
+    from dnas.runtime import parallel
 
     return parallel.make("none")
 

@@ -9,11 +9,12 @@ import optax
 import pytest
 from flax import nnx
 
-from dnas import bilevel, costs, data, presets, search, selection, spaces
-from dnas.jobs.interrupts import Interrupts
-from dnas.jobs.journal import Journal
+from dnas import costs, data, presets, search, selection, spaces
+from dnas.gradient import bilevel
 from dnas.jobs.shared import make_shared
-from dnas.jobs.workdir import Workdir
+from dnas.runtime.interrupts import Interrupts
+from dnas.runtime.journal import Journal
+from dnas.runtime.workdir import Workdir
 from dnas.space import Task
 from dnas.spaces import nas_bench_201
 

@@ -8,10 +8,10 @@ import pytest
 from flax import nnx
 
 from dnas import data as datasets
-from dnas.jobs import loop, workdir
 from dnas.jobs import train as jobs
 from dnas.jobs.recipe import Recipe, darts_recipe, nas_bench_201_recipe
 from dnas.jobs.train import train
+from dnas.runtime import loop, workdir
 from dnas.space import Task
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201

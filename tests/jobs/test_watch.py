@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from dnas import presets, spaces
-from dnas.freeze import Frozen
+from dnas.gradient.freeze import Frozen
 from dnas.jobs.watch import Watch
 
 

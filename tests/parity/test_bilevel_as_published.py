@@ -16,7 +16,8 @@ import published
 import pytest
 import tape
 
-from dnas import hypergrad, presets
+from dnas import presets
+from dnas.gradient import hypergrad
 from dnas.space import Task
 from dnas.spaces import NASBench201
 

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from dnas import alignment, hypergrad, presets, spaces
-from dnas.hypergrad import Problem
+from dnas import presets, spaces
+from dnas.gradient import alignment, hypergrad
+from dnas.gradient.hypergrad import Problem
 
 RNG = np.random.default_rng(0)
 STEPS = 11

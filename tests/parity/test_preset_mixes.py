@@ -13,8 +13,8 @@ import scipy.stats
 from flax import nnx
 
 from dnas import presets, spaces
-from dnas.nn import cell as cells
-from dnas.nn.fused import FUSED
+from dnas.nn.supernet import cell as cells
+from dnas.nn.supernet.fused import FUSED
 from dnas.space import Mixing
 from dnas.spaces import parts
 

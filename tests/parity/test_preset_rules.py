@@ -8,13 +8,13 @@ from flax import nnx
 
 from dnas import presets, spaces
 from dnas.genotype import Genotype
-from dnas.nn import cell as cells
-from dnas.nn.carry import carry
+from dnas.gradient.stopping import Record
 from dnas.nn.layers import running
+from dnas.nn.supernet import cell as cells
+from dnas.nn.supernet.carry import carry
 from dnas.presets.stages import keep_strongest
 from dnas.selection import Shared
 from dnas.space import Task
-from dnas.stopping import Record
 
 RNG = np.random.default_rng(0)
 DARTS = spaces.DARTS()

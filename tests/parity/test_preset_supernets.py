@@ -14,14 +14,15 @@ import pytest
 import reference
 from flax import nnx
 
-from dnas import bilevel, presets, selection, spaces
 from dnas import data as datasets
-from dnas.jobs.interrupts import Interrupts
-from dnas.jobs.journal import Journal
+from dnas import presets, selection, spaces
+from dnas.gradient import bilevel
+from dnas.gradient.stopping import Record, eigenvalue_ratio
 from dnas.jobs.shared import make_shared
-from dnas.jobs.workdir import Workdir
+from dnas.runtime.interrupts import Interrupts
+from dnas.runtime.journal import Journal
+from dnas.runtime.workdir import Workdir
 from dnas.space import Task
-from dnas.stopping import Record, eigenvalue_ratio
 
 OPTIONS = ("skip_connect", "nor_conv_1x1", "avg_pool_3x3")
 SPACE = spaces.NASBench201(channels=2, cells=1, stages=1, nodes=3, operations=OPTIONS)

@@ -1,0 +1,164 @@
+r"""Trains one architecture from scratch, with several seeds, and tests it.
+
+    python -m experiments.train --config=experiments/configs/digits.py \
+        --genotype=runs/digits/genotype.json --workdir=runs/digits-trained
+
+The genotype is the file that a search wrote, or the text in which the space's authors publish
+architectures, in quotes or in a file: '|nor_conv_3x3~0|+|...' of NAS-Bench-201, 'Genotype(normal=
+[('sep_conv_3x3', 1), ...' of DARTS. The network is trained on the whole train split; the test
+split is read once for every seed, at the end. The same command again resumes where it stopped.
+
+Examples:
+    # the published recipe of DARTS on CIFAR-10, in bfloat16, on all devices
+    python -m experiments.train --config=experiments/configs/darts_cifar10.py \
+        --genotype=runs/darts/genotype.json --workdir=runs/darts-trained --parallel=pmap \
+        --config.train.dtype=bfloat16 --config.data.data_dir=DIR
+    # a quick look
+    python -m experiments.train --genotype=runs/digits/genotype.json --config.train.epochs=2
+
+Settings, given as --config.KEY=VALUE (those of the search are refused, because nothing reads
+them here):
+    train.seeds                     one training for each, as (0,1,2)
+    train.channels, .cells          size of the network (cells: in a stage, or in all)
+    train.epochs, .batch_size       batch_size over all devices
+    train.learning_rate, .final_learning_rate       a cosine from one to the other
+    train.momentum, .nesterov, .weight_decay, .clip_norm        clip_norm 0 does not clip
+    train.auxiliary_weight          weight of the auxiliary head's loss; 0 builds no head
+    train.drop_path                 probability of dropping a path at the end; grows from 0
+    train.crop_padding, .flip, .cutout      augmentation
+    train.dtype                     float32, or bfloat16 for the forward and backward pass
+    space.name, .nodes, .stages, .stem_multiplier, .stem, .subset   of the genotype; see
+                                    python -m experiments.search --help
+    data.name, .data_dir, .path, .size      digits, a folder of images, an .npz of arrays, or an
+                                    image set of tensorflow-datasets; likewise
+    data.train_limit, seed          use only so many train images; the seed chooses which
+    data.pool                       average images over squares of so many pixels
+
+The working directory holds result.json, result.txt and a directory for each seed, with its
+config.json, network.json (normalisation and classes), metrics.jsonl, TensorBoard events,
+checkpoints and result.json; `python -m experiments.evaluate` reads it.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+from absl import flags as absl_flags
+
+from dnas.cli import flags
+
+_UNUSED = ("search", "compare_random", "table", "space.channels", "space.cells")
+_UNUSED += ("data.crop_padding", "data.flip", "data.cutout")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What config and genotype stand for.
+
+    Attributes:
+      space: with the channels and cells of the network.
+      genotype: the architecture.
+      data: the data set.
+      train: `dnas.jobs.recipe.Settings`.
+    """
+
+    space: Any
+    genotype: Any
+    data: Any
+    train: Any
+
+
+def read_genotype(space: Any, given: str | None) -> Any:
+    """Reads a genotype from a file or from its published text.
+
+    Args:
+      space: the search space.
+      given: path of a file with JSON or the published text, or that text itself.
+
+    Raises:
+      ValueError: it is neither, or belongs to another space.
+    """
+    from dnas.checks import shown
+    from dnas.genotype import Genotype
+
+    if not given:
+        raise ValueError(
+            "--genotype is missing: give the genotype.json of a search, or the published text"
+        )
+    text = given
+    if os.path.isfile(given):
+        with open(given, encoding="utf-8") as file:
+            text = file.read().strip()
+    elif "|" not in given and "(" not in given:
+        raise ValueError(f"--genotype={shown(given)}: there is no such file")
+    try:
+        genotype = Genotype.from_json(text) if text.startswith("{") else space.parse(text)
+        space.validate(genotype)
+    except ValueError as error:
+        raise ValueError(
+            f"--genotype, read as one of config.space.name={space.name!r}: {error}"
+        ) from error
+    return genotype
+
+
+def prepare(settings: flags.Settings) -> Job:
+    """Checks all settings and makes what they stand for.
+
+    Raises:
+      ValueError: a setting is wrong; the message names it.
+    """
+    from dnas import data as datasets
+    from dnas.cli import build
+    from dnas.jobs import train
+
+    config = settings.config
+    for key in flags.given():
+        if key.startswith(_UNUSED):
+            raise ValueError(
+                f"config.{key} has no effect here: it is the search's; "
+                "the network and its training are config.train"
+            )
+    build.check_keys(config, ("seed", "space", "data", "train"))
+    wanted = build.make_recipe(config)
+    space = build.make_space(config, flags.given())
+    genotype = read_genotype(space, absl_flags.FLAGS.genotype)
+    with build.naming("config.train"):
+        space = dataclasses.replace(space, channels=wanted.channels, cells=wanted.cells)
+    job = Job(space, genotype, build.make_data(config), wanted)
+    with build.naming("config.train"):
+        train.check(job.space, job.genotype, job.data, wanted.recipe, settings.parallel)
+    with build.naming("config.data"):
+        datasets.check_classes(job.data)  # reads all labels, so it comes last
+    return job
+
+
+def run(settings: flags.Settings, job: Job) -> None:
+    """Trains with every seed and prints the test accuracies."""
+    from dnas.jobs import compare, train
+    from dnas.runtime.workdir import open_workdir
+
+    recipe, seeds = job.train.recipe, job.train.seeds
+    config = train.describe(job.space, job.genotype, job.data, recipe, settings.parallel)
+    config["seeds"] = list(seeds)
+    with open_workdir(settings.workdir, config, free=("seeds",)) as files:
+        row = compare.train_seeds(
+            *(job.space, job.genotype, job.data, recipe, seeds),
+            files=files,
+            name="train",
+            parallel=settings.parallel,
+            progress=settings.progress,
+        )
+        table = compare.format_rows([row], seeds, compare.budget(job.data, recipe))
+        files.write_json("result.json", row.as_dict() | {"seeds": list(seeds)})
+        files.write_text("result.txt", table + "\n")
+    print(f"\n{job.space.format(job.genotype)}\n\ndata: {job.data.summary}\n{table}")
+    print(f"files: {files.path or 'none; give --workdir to keep the result'}", flush=True)
+
+
+def main() -> None:
+    """Runs the command."""
+    flags.define()
+    absl_flags.DEFINE_string(
+        "genotype", None, "File of a genotype, or its text as the space's authors publish it."
+    )
+    flags.main(prepare, run)

@@ -1,0 +1,175 @@
+"""Depthwise convolutions, and the separable ones that they begin."""
+
+import jax
+import jax.numpy as jnp
+from jax.interpreters import ad, batching
+
+from dnas.nn.kernels import native
+from dnas.nn.kernels.conv import conv, lax_conv
+from dnas.nn.kernels.primitives import broadcast, define, divide
+from dnas.nn.kernels.window import Pair, Window, centred
+
+_POINT = centred((1, 1), 1, 1)  # the window of a kernel of one tap
+
+
+def separable(
+    x: jax.Array,
+    depthwise: jax.Array,
+    pointwise: jax.Array,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+) -> jax.Array:
+    """Depthwise and then pointwise convolutions, for several edges at once.
+
+    Nothing stands between the two, so they are also one dense convolution whose kernel is their
+    product. That is what is computed where there is no native kernel: XLA:CPU takes 21 ms for a
+    depthwise 3x3 and 1.5 for the dense one (batch 64, 32x32, 16 channels), and matrix units
+    like it, too. The native kernels take 0.5 and 0.4 ms for the two.
+
+    Args:
+      x: images ``[batch, height, width, channels]``, which all edges share, or ``[batch, height,
+        width, edges, channels]``.
+      depthwise: ``[height, width, channels, edges]``.
+      pointwise: ``[channels, edges, channels_out]``.
+      stride: step between outputs, both ways.
+      dilation: step between taps, both ways.
+
+    Returns:
+      ``[batch, out_height, out_width, edges, channels_out]``.
+    """
+    settings = {"stride": stride, "dilation": dilation}
+    shared = x.ndim == 4
+    channels, edges, outputs = pointwise.shape
+    if native.preferred(x):
+        kernel = depthwise.swapaxes(2, 3).reshape(*depthwise.shape[:2], -1)
+        images = x if shared else x.reshape(*x.shape[:3], -1)
+        y = depthwise_conv(images, kernel, **settings)
+        y = conv(y, pointwise.reshape(1, 1, channels, -1), groups=edges)
+        return y.reshape(*y.shape[:3], edges, outputs)
+    kernel = depthwise[..., None] * pointwise
+    if shared:
+        y = conv(x, kernel.reshape(*kernel.shape[:3], -1), **settings)
+        return y.reshape(*y.shape[:3], edges, outputs)
+    each = [conv(x[..., e, :], kernel[..., e, :], **settings) for e in range(edges)]
+    return jnp.stack(each, -2)
+
+
+def depthwise_conv(
+    x: jax.Array, kernel: jax.Array, *, stride: int = 1, dilation: int = 1
+) -> jax.Array:
+    """Convolves every channel with kernels of its own.
+
+    Args:
+      x: images ``[batch, height, width, channels]``.
+      kernel: ``[kernel_height, kernel_width, repeats * channels]``; output ``o`` sees the
+        channel ``o mod channels``.
+      stride: step between outputs, both ways.
+      dilation: step between taps, both ways.
+
+    Returns:
+      ``[batch, out_height, out_width, repeats * channels]``.
+    """
+    window = centred(kernel.shape[:2], stride, dilation)
+    return _depthwise_p.bind(x, kernel.astype(x.dtype), window=window, outputs=kernel.shape[-1])
+
+
+def fold_edges(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """The weighted sum over edges of ``[batch, height, width, edges, channels]``."""
+    kernel = jnp.repeat(weights, x.shape[-1])[None, None]
+    flat = x.reshape(*x.shape[:3], x.shape[3] * x.shape[4])
+    return _depthwise_p.bind(flat, kernel, window=_POINT, outputs=x.shape[-1])
+
+
+def edge_products(x: jax.Array, y: jax.Array) -> jax.Array:
+    """For every edge the product of ``[batch, height, width, channels]`` with its `y`, summed."""
+    edges, channels = y.shape[-2:]
+    flat = y.reshape(*y.shape[:3], edges * channels)
+    products = _kernel_p.bind(x, flat, window=_POINT, size=(1, 1))
+    return products.reshape(edges, channels).sum(-1)
+
+
+# The primitive adds x[..., k mod channels] * kernel[tap, k] to y[..., k mod outputs] for all k:
+# there are as many k as channels or as outputs, whichever is more, so that its transposes are of
+# its kind.
+
+
+def _lax_depthwise(x, kernel, *, window: Window, outputs: int):
+    count = kernel.shape[-1]
+    x = jnp.tile(x, count // x.shape[-1])
+    y = lax_conv(x, kernel[:, :, None], window=window, groups=count)
+    return divide(y, count // outputs).sum(-2)
+
+
+def _lax_depthwise_kernel(x, ct, *, window: Window, size: Pair):
+    def product(kernel):
+        return _lax_depthwise(x, kernel, window=window, outputs=ct.shape[-1])
+
+    shape = (*size, max(x.shape[-1], ct.shape[-1]))
+    return jax.linear_transpose(product, jax.ShapeDtypeStruct(shape, x.dtype))(ct)[0]
+
+
+def _images(ct, kernel, shape: tuple[int, ...], window: Window):
+    window = window.for_images(shape[1:3], kernel.shape[:2], ct.shape[1:3])
+    return _depthwise_p.bind(ct, jnp.flip(kernel, (0, 1)), window=window, outputs=shape[-1])
+
+
+def _depthwise_images(ct, x, kernel, *, window, outputs):
+    del outputs
+    return _images(ct, kernel, x.aval.shape, window)
+
+
+def _depthwise_kernel(ct, x, kernel, *, window, outputs):
+    del outputs
+    return _kernel_p.bind(x, ct, window=window, size=kernel.aval.shape[:2])
+
+
+def _kernel_images(ct, x, y, *, window, size):
+    del size
+    return _images(y, ct, x.aval.shape, window)
+
+
+def _kernel_outputs(ct, x, y, *, window, size):
+    del size
+    return _depthwise_p.bind(x, ct, window=window, outputs=y.aval.shape[-1])
+
+
+def _fold(x: jax.Array, channels: int) -> jax.Array:
+    """``[n, ..., repeats * channels]`` as ``[..., repeats * n * channels]``."""
+    x = jnp.moveaxis(divide(x, x.shape[-1] // channels), 0, -2)
+    return x.reshape(*x.shape[:-3], -1)
+
+
+def _unfold(x: jax.Array, count: int, channels: int) -> jax.Array:
+    """The inverse of `_fold`."""
+    x = jnp.moveaxis(x.reshape(*x.shape[:-1], -1, count, channels), -2, 0)
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def _batch_depthwise(args, dims, *, window, outputs):
+    if dims[1] is None:  # a batch of images joins theirs
+        x = jnp.moveaxis(args[0], dims[0], 0)
+        joined = x.reshape(-1, *x.shape[2:])
+        out = _depthwise_p.bind(joined, args[1], window=window, outputs=outputs)
+        return out.reshape(*x.shape[:2], *out.shape[1:]), 0
+    (x, kernel), count = broadcast(args, dims)
+    least = min(x.shape[-1], outputs)
+    out = _depthwise_p.bind(
+        _fold(x, least), _fold(kernel, least), window=window, outputs=count * outputs
+    )
+    return _unfold(out, count, least), 0
+
+
+def _batch_kernel(args, dims, **params):
+    (x, ct), count = broadcast(args, dims)
+    least = min(x.shape[-1], ct.shape[-1])
+    out = _kernel_p.bind(_fold(x, least), _fold(ct, least), **params)
+    return _unfold(out, count, least), 0
+
+
+_depthwise_p = define("dnas_depthwise", _lax_depthwise)
+_kernel_p = define("dnas_depthwise_kernel", _lax_depthwise_kernel)
+ad.defbilinear(_depthwise_p, _depthwise_images, _depthwise_kernel)
+ad.defbilinear(_kernel_p, _kernel_images, _kernel_outputs)
+batching.primitive_batchers[_depthwise_p] = _batch_depthwise
+batching.primitive_batchers[_kernel_p] = _batch_kernel

@@ -1,0 +1,157 @@
+"""Native kernels for the CPU: convolutions, poolings, statistics of batch normalisation, edges.
+
+XLA:CPU computes convolutions of few channels at a third of the speed that the machine has, and
+depthwise ones at a hundredth. `kernels.cc` computes the same image by image, in the caches; the
+plain JAX path beside it is the reference, and takes over wherever the kernels do not apply: other
+platforms, other dtypes, no compiler. The C++ compiler of the machine builds them at first use,
+for its own processor, into the user's folder of caches (`dnas.runtime.caches`). Loading them also
+tells glibc to keep freed blocks of memory, for the whole process.
+
+Set the environment variable ``DNAS_NATIVE=0`` to do without them, ``CXX`` to choose the compiler.
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from dnas.runtime import caches
+
+KERNELS = (
+    *("dnas_conv", "dnas_conv_kernel", "dnas_depthwise", "dnas_depthwise_kernel"),
+    *("dnas_max_pool", "dnas_take", "dnas_put", "dnas_moments", "dnas_projections"),
+    *("dnas_stack", "dnas_pin"),
+)
+_IN_PLACE = ("dnas_pin",)
+_FOLDER = pathlib.Path(__file__).parent
+_FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-w")
+_enabled = True
+
+
+def ready() -> bool:
+    """Whether native kernels are used on the CPU; builds them at the first call."""
+    return _enabled and _load()
+
+
+def preferred(x: jax.Array) -> bool:
+    """Whether to compute on these images in the way that native kernels are good at."""
+    return x.dtype == np.float32 and jax.default_backend() == "cpu" and ready()
+
+
+@contextlib.contextmanager
+def disabled() -> Iterator[None]:
+    """Traces and compiles without native kernels, for comparisons.
+
+    It has no effect on what was traced before, nor on operations outside of `jax.jit`, whose
+    compiled forms JAX keeps. It holds for all threads of the process.
+    """
+    global _enabled
+    before, _enabled = _enabled, False
+    try:
+        yield
+    finally:
+        _enabled = before
+
+
+def lowering(name: str, plain: Any) -> Any:
+    """The lowering of a primitive on the CPU.
+
+    Args:
+      name: of the kernel. Its attributes are the primitive's ``window`` (with ``size``, where it
+        has one) and ``groups``.
+      plain: the lowering where the kernel does not apply.
+    """
+
+    def rule(ctx, *operands, **params):
+        arrays = (*ctx.avals_in, *ctx.avals_out)
+        floats = [a for a in arrays if jax.dtypes.issubdtype(a.dtype, np.inexact)]
+        plain_only = any(a.dtype != np.float32 for a in floats) or not all(a.size for a in arrays)
+        if plain_only or not ready():
+            return plain(ctx, *operands, **params)
+        attributes = {}
+        if "window" in params:
+            window = params["window"]
+            low = [low for low, _ in window.padding]
+            size = params.get("size", ())
+            numbers = (*window.stride, *low, *window.spread, *window.dilation, *size)
+            attributes["window"] = np.array(numbers, np.int64)
+        if "groups" in params:
+            attributes["groups"] = np.int64(params["groups"])
+        aliases = {0: 0} if name in _IN_PLACE else None
+        rule = jax.ffi.ffi_lowering(name, operand_output_aliases=aliases)
+        return rule(ctx, *operands, **attributes)
+
+    return rule
+
+
+@functools.cache
+def _load() -> bool:
+    if os.environ.get("DNAS_NATIVE") == "0":
+        return False
+    found = next(filter(shutil.which, ("c++", "g++", "clang++")), None)
+    compiler = shlex.split(os.environ.get("CXX", "")) or [found]
+    if compiler == [None]:
+        _warn("there is no C++ compiler (c++, g++ or clang++; CXX names another)")
+        return False
+    try:
+        library = ctypes.CDLL(str(_build(compiler)))
+        targets = {name: jax.ffi.pycapsule(getattr(library, name)) for name in KERNELS}
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or "").splitlines()
+        lines = [line for line in lines if "error" in line] or lines
+        _warn(f"{shlex.join(compiler)} failed: {' '.join(lines)[:500]}")
+        return False
+    except (OSError, RuntimeError, AttributeError, UnicodeError) as error:
+        _warn(f"they could not be built or loaded: {error!r}. XDG_CACHE_HOME names another folder")
+        return False
+    for name, target in targets.items():
+        jax.ffi.register_ffi_target(name, target, platform="cpu")
+    return True
+
+
+def _warn(reason: str) -> None:
+    warnings.warn(
+        f"no native kernels, searches on the CPU will be several times slower: {reason}. "
+        "DNAS_NATIVE=0 silences this.",
+        stacklevel=3,
+    )
+
+
+def _build(compiler: list[str]) -> pathlib.Path:
+    """The library, compiled unless it is there already for this source, compiler and machine."""
+    version = _run([*compiler, "--version"])
+    # What the compiler makes of -march=native names the processor: a home may be shared.
+    target = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
+    sources = (path.read_text() for path in sorted(_FOLDER.glob("*.[ch]*")))
+    identity = (*sources, *_FLAGS, version, target, jax.lib.__version__)
+    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
+    path = caches.folder() / f"kernels-{digest}.so"
+    if caches.intact(path):
+        return path
+    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".so")
+    os.close(handle)
+    try:
+        include = f"-I{jax.ffi.include_dir()}"
+        _run([*compiler, *_FLAGS, include, str(_FOLDER / "kernels.cc"), "-o", partial])
+        # Processes that start together each build one, and all end well.
+        caches.store(pathlib.Path(partial), path)
+    finally:
+        pathlib.Path(partial).unlink(missing_ok=True)
+    return path
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
+    return done.stdout

@@ -1,0 +1,1 @@
+"""Cells whose edges mix candidates."""

@@ -1,0 +1,176 @@
+"""Weights and alphas of one supernet as the start of another, larger or restricted one."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dnas.nn.supernet.mixed import MixedEdges
+from dnas.space import Alphas, Decision, SearchSpace, Task
+
+Params = Any  # nested dictionaries of arrays, as `flax.nnx.to_pure_dict` makes them
+
+
+def carry(
+    old_space: SearchSpace, old_params: Params, new_space: SearchSpace, new_params: Params
+) -> Params:
+    """Copies the weights of a trained supernet to one that grew or lost candidates.
+
+    The spaces may differ in
+
+    - their candidates, where the new one has some of the old one's (P-DARTS, Chen et al., 2019;
+      DrNAS, Chen et al., 2021): what is left is copied, so that the new supernet computes what the
+      old one does when the lost candidates have no weight;
+    - the number of cells, where the new one has more: in a run of equal cells (a stage of
+      NAS-Bench-201, the normal cells between two reductions of DARTS) the further ones start as
+      copies of the old run's last cell;
+    - the share of partial channels, where the new one's is larger (DrNAS' progressive widening):
+      channel ``i`` of the new weights is channel ``i % n`` of the old ``n``. DrNAS draws the
+      channels to copy at random; repeating them in order needs no key, and copies each equally
+      often.
+
+    Weights without a counterpart of fitting shape keep their new values: those of candidates, of
+    auxiliary skip connections or of input convolutions that the old supernet did not have. Works
+    as well for what optimizers keep in the shape of the weights, such as momentum. Everything
+    happens on the host.
+
+    Args:
+      old_space: space of the trained supernet.
+      old_params: its weights.
+      new_space: space of the other supernet.
+      new_params: the other's initial weights.
+
+    Returns:
+      Weights like `new_params`.
+
+    Raises:
+      ValueError: an edge of the new space has candidates that the old one lacks, the supernets'
+        runs of cells do not correspond, or a weight became smaller in another way.
+    """
+    return _carry(old_params, new_params, (), _kept_edges(old_space, new_space))
+
+
+def carry_alphas(
+    old_space: SearchSpace, alphas: Alphas, new_space: SearchSpace, new_alphas: Alphas
+) -> Alphas:
+    """Copies the architecture parameters of all rows and options that both spaces have.
+
+    Args:
+      old_space: the space of `alphas`.
+      alphas: tables ``[rows, options]``.
+      new_space: the space of `new_alphas`; its tables may be cut otherwise, one for each edge
+        instead of one for a kind of cell, say.
+      new_alphas: what the rows and options start with that only the new space has.
+
+    Returns:
+      Tables like `new_alphas`.
+    """
+    known = {
+        place: alphas[name][index]
+        for name, decision in old_space.decisions.items()
+        for index, place in _places(name, decision)
+    }
+    carried = dict(new_alphas)
+    for name, decision in new_space.decisions.items():
+        for index, place in _places(name, decision):
+            if place in known:
+                carried[name] = carried[name].at[index].set(known[place])
+    return carried
+
+
+def _places(name: str, decision: Decision) -> list[tuple[tuple[int, int], tuple[str, str, str]]]:
+    """Every entry of a table, by index, with its part, row and option."""
+    part = name.split(".")[0]
+    return [
+        ((r, o), (part, row, option))
+        for r, row in enumerate(decision.rows)
+        for o, option in enumerate(decision.options)
+    ]
+
+
+class _Edges(NamedTuple):
+    """One fused operation: how many edges the old supernet has it on, and which are left."""
+
+    before: int
+    kept: np.ndarray
+
+
+def _mixed_edges(space: SearchSpace) -> dict[tuple, MixedEdges]:
+    """The mixed edges of a supernet, by their place in its parameters."""
+    task = Task((8, 8, 3), 2)  # any: it does not change the edges
+    net = nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0)))
+    return {path: m for path, m in nnx.iter_modules(net) if isinstance(m, MixedEdges)}
+
+
+def _kept_edges(old_space: SearchSpace, new_space: SearchSpace) -> dict[tuple, _Edges]:
+    """For each fused operation of the new supernet, by its place, the edges that keep it."""
+    old, new = _mixed_edges(old_space), _mixed_edges(new_space)
+    strides = [{path: mixed.stride for path, mixed in net.items()} for net in (old, new)]
+    if strides[0] != strides[1]:
+        raise ValueError(
+            f"the cells of {old_space} do not correspond to those of {new_space}: expected as many "
+            "runs of equal cells, with reductions at the same places"
+        )
+    kept = {}
+    for path, mixed in new.items():
+        for name, edges in mixed.users.items():
+            before = old[path].users.get(name, ())
+            if set(edges) - set(before):
+                raise ValueError(
+                    f"{name!r} is a candidate of the new space on edges where it is none of the "
+                    f"old space, at {'/'.join(map(str, path))}: weights are carried to restrictions"
+                )
+            positions = np.array([before.index(edge) for edge in edges])
+            kept[*path, "operations", name] = _Edges(len(before), positions)
+    return kept
+
+
+def _carry(old: Params, new: Params, path: tuple, kept: Mapping[tuple, _Edges]) -> Params:
+    if not isinstance(new, dict):
+        return _carry_array(old, new, path, kept)
+    carried = {}
+    for key, value in new.items():
+        source = key
+        if path[-1:] == ("edges",) and path[:-1] in kept:  # an operation that is not fused
+            source = int(kept[path[:-1]].kept[key])
+        if source in old:
+            carried[key] = _carry(old[source], value, (*path, key), kept)
+        else:
+            carried[key] = _like_last(old, value, key)
+    return carried
+
+
+def _like_last(old: Params, new: Params, key: Any) -> Params:
+    """For a further entry of a list the last one, where that has the same shape."""
+    if isinstance(key, int) and old:
+        last = old[max(old)]
+        if jax.tree.map(jnp.shape, last) == jax.tree.map(jnp.shape, new):
+            return last
+    return new
+
+
+def _carry_array(
+    old: jax.Array, new: jax.Array, path: tuple, kept: Mapping[tuple, _Edges]
+) -> jax.Array:
+    carried = np.asarray(old)  # NumPy's indexing: JAX would compile one for every shape
+    if "cells" in path and old.ndim == new.ndim:
+        edges = next((kept[path[:i]] for i in range(len(path)) if path[:i] in kept), None)
+        for axis, (n, m) in enumerate(zip(old.shape, new.shape, strict=True)):
+            if axis == 0 and n < m:  # further cells are like the last one
+                carried = carried[np.minimum(np.arange(m), n - 1)]
+            elif n < m:  # wider partial channels
+                carried = carried.take(np.arange(m) % n, axis)
+            elif n > m and edges is not None and (n, m) == (edges.before, len(edges.kept)):
+                carried = carried.take(edges.kept, axis)
+    if carried.shape != new.shape:
+        if "cells" not in path and isinstance(path[-1], int):
+            return new  # an input convolution, now of a cell with other inputs
+        raise ValueError(
+            f"the weight {'/'.join(map(str, path))} has the shape {old.shape} in the old supernet, "
+            f"{new.shape} in the new one; expected fewer candidates, more cells or wider partial "
+            "channels, and else the same space and task"
+        )
+    return jnp.asarray(carried)

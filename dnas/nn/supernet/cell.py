@@ -1,0 +1,188 @@
+"""Cells: directed acyclic graphs of nodes, mixed in supernets and discrete in networks.
+
+Nodes are numbered; the first ones are the cell's inputs. Edges are ordered by the node they
+lead to, then by the node they leave, and named ``'i->j'``.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dnas import edges as edge_names
+from dnas.nn import operations
+from dnas.nn.kernels.spread import pin
+from dnas.nn.layers import NormMaker, drop_path
+from dnas.nn.supernet import partial
+from dnas.nn.supernet.fused import FusedMaker
+from dnas.nn.supernet.mixed import MixedEdges
+from dnas.nn.supernet.single_path import SinglePathEdges
+from dnas.nn.supernet.weights import EdgeWeights, edges
+from dnas.space import PLAIN, Mixing
+
+
+class MixedCell(nnx.Module):
+    """A cell of a supernet.
+
+    Args:
+      channels: channels of every node.
+      inputs: number of input nodes.
+      nodes: number of further nodes.
+      candidates: for each edge, the names of its operations.
+      stride: of the edges that leave an input.
+      mixing: how the candidates are mixed.
+      fused: fused forms of operations, by name.
+      rngs: source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        inputs: int,
+        nodes: int,
+        candidates: tuple[tuple[str, ...], ...],
+        *,
+        stride: int = 1,
+        mixing: Mixing = PLAIN,
+        fused: Mapping[str, FusedMaker],
+        rngs: nnx.Rngs,
+    ):
+        self.inputs, self.nodes, self.parts = inputs, nodes, mixing.partial
+        self.edges = edges(inputs, nodes)
+        make = SinglePathEdges if mixing.single_path else MixedEdges
+        self.sources = nnx.List(
+            make(
+                channels // mixing.partial,
+                tuple(c for c, (i, _) in zip(candidates, self.edges, strict=True) if i == source),
+                stride if source < inputs else 1,
+                fused=fused,
+                auxiliary_skip=mixing.auxiliary_skip,
+                rngs=rngs,
+            )
+            for source in range(inputs + nodes - 1)
+        )
+
+    def __call__(
+        self,
+        states: Sequence[jax.Array],
+        weights: Sequence[EdgeWeights],
+        key: jax.Array | None = None,
+        *,
+        auxiliary_skip: jax.Array | None = None,
+        skip_dropout: jax.Array | None = None,
+    ) -> list[jax.Array]:
+        """Computes the nodes.
+
+        Args:
+          states: the inputs, ``[batch, height, width, channels]`` each.
+          weights: what `dnas.nn.supernet.weights.by_source` returns.
+          key: for operations that are random, and for dropout.
+          auxiliary_skip: weight of the auxiliary skip connections; None leaves them out.
+          skip_dropout: probability that an element behind an identity skip is dropped.
+
+        Returns:
+          The further nodes.
+        """
+        terms: dict[int, list[jax.Array]] = {j: [] for _, j in self.edges}
+        bypasses: dict[int, list[jax.Array]] = {j: [] for _, j in self.edges}
+        nodes = list(states)
+        for source, mixed in enumerate(self.sources):
+            if source >= self.inputs:
+                nodes.append(self._node(terms[source], bypasses[source]))
+            operated = nodes[source]
+            if self.parts > 1:
+                operated, bypass = partial.split(operated, self.parts)
+                bypass = partial.bypass(bypass, mixed.stride)
+            outputs = mixed(
+                operated,
+                weights[source],
+                None if key is None else jax.random.fold_in(key, source),
+                auxiliary_skip=auxiliary_skip,
+                skip_dropout=skip_dropout,
+            )
+            targets = [j for i, j in self.edges if i == source]
+            for e, (target, output) in enumerate(zip(targets, outputs, strict=True)):
+                terms[target].extend(output)
+                if self.parts > 1:
+                    weight = weights[source].bypass
+                    bypasses[target].append(bypass * weight[e].astype(bypass.dtype))
+        last = self.inputs + self.nodes - 1
+        nodes.append(self._node(terms[last], bypasses[last]))
+        return nodes[self.inputs :]
+
+    def _node(self, terms: list[jax.Array], bypasses: list[jax.Array]) -> jax.Array:
+        """A node, the sum of its edges; the shuffle of a sum is the sum of shuffles."""
+        node = partial.join(sum(terms), sum(bypasses), self.parts) if bypasses else sum(terms)
+        return pin(node)
+
+
+class DiscreteCell(nnx.Module):
+    """A cell of a discrete network.
+
+    Args:
+      channels: channels of every node.
+      inputs: number of input nodes.
+      nodes: number of further nodes.
+      choices: operation names by edge; edges left out do not exist.
+      stride: of the edges that leave an input.
+      norm: makes the operations' batch normalisation.
+      rngs: source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        inputs: int,
+        nodes: int,
+        choices: Mapping[str, str],
+        *,
+        stride: int = 1,
+        norm: NormMaker,
+        rngs: nnx.Rngs,
+    ):
+        self.inputs, self.nodes = inputs, nodes
+        self.edges = tuple(edge_names.ends(row) for row in choices)
+        self.stride = stride
+        self.operations = nnx.List(
+            operations.make(name, channels, stride if i < inputs else 1, norm=norm, rngs=rngs)
+            for name, (i, _) in zip(choices.values(), self.edges, strict=True)
+        )
+
+    def __call__(
+        self,
+        states: Sequence[jax.Array],
+        *,
+        use_running_average: bool,
+        key: jax.Array | None = None,
+        drop: jax.Array | None = None,
+    ) -> list[jax.Array]:
+        """Computes the nodes.
+
+        Args:
+          states: the inputs, ``[batch, height, width, channels]`` each.
+          use_running_average: of the batch normalisations.
+          key: for path dropping and for operations that are random.
+          drop: probability that a path is dropped; None for no dropping. Identities stay.
+
+        Returns:
+          The further nodes.
+        """
+        nodes = list(states)
+        for j in range(self.inputs, self.inputs + self.nodes):
+            total = 0.0
+            for e, (i, target) in enumerate(self.edges):
+                operation = self.operations[e]
+                if target != j or isinstance(operation, operations.Zero):
+                    continue
+                here, path = (
+                    (None, None) if key is None else jax.random.split(jax.random.fold_in(key, e))
+                )
+                y = operation(nodes[i], use_running_average=use_running_average, key=here)
+                if drop is not None and not isinstance(operation, operations.Identity):
+                    y = drop_path(y, drop, path)
+                total = total + y
+            if isinstance(total, float):
+                total = jnp.zeros_like(nodes[0][:, :: self.stride, :: self.stride])
+            nodes.append(total)
+        return nodes[self.inputs :]

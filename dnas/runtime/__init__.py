@@ -1,0 +1,1 @@
+"""What runs for hours, whatever it computes: loop, checkpoints, working directories."""
