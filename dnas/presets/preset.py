@@ -177,7 +177,7 @@ class Preset:
         """For short trainings from scratch: four times the learning rate.
 
         That makes 0.1 of 0.025, with which NAS-Bench-201 trains its architectures (Dong and Yang,
-        2020). Those tried validate better so (experiments/studies/results.md).
+        2020).
         """
         return dataclasses.replace(self, learning_rate=4 * self.learning_rate)
 

@@ -341,23 +341,18 @@ def random_weight_sharing(**changes) -> Preset:
 def dnas(decay: float = 5.0, **changes) -> Preset:
     """The default: a mild beta decay, few skip connections, and short trainings that correct it.
 
-    A decay whose weight grows linearly from 0 (Ye et al., 2022, but a tenth of theirs) keeps skip
-    connections from taking over in NAS-Bench-201 (not in RobustDARTS' S2, where convolutions have
-    no other rival); alphas wait for a fifth of the epochs. Options that it hardly tells apart give
-    way to that of most parameters (`dnas.selection.largest_of_close`); of skip connections that are
-    left the two strongest of each cell are kept at first (as P-DARTS has it for normal ones; Chen
-    et al., 2019). What all that gets wrong, `dnas.selection.short_trainings` finds: the skip
-    connection that a deep network needs to be trained at all, and the noise that a decay prefers
-    in S4.
+    The weight of the decay grows linearly from 0, as that of Beta-DARTS (Ye et al., 2022), to a
+    tenth of theirs. Alphas wait for a fifth of the epochs. Among options that the search hardly
+    tells apart the one with the most parameters is taken (`dnas.selection.largest_of_close`). At
+    most two skip connections a cell are kept at first, as P-DARTS keeps them in normal cells (Chen
+    et al., 2019). `dnas.selection.short_trainings` then corrects what short trainings from scratch
+    contradict. The page "The method dnas" of the docs explains the parts, and what they gain.
 
     Compared: the decay's gradient with NumPy, at three steps, to 1e-5.
 
     Args:
-      decay: the weight at the end. Found with the comparison of methods and an earlier form of the
-        short trainings (experiments/studies/results.md): with less of it more edges are skip
-        connections in NAS-Bench-201, with more of it noise in S4. Adam takes smaller steps for
-        noisier gradients, which would explain both: the stronger the decay, the more it spares
-        what has those, convolutions or noise.
+      decay: the weight of the beta decay at the end of the search. More of it leaves fewer skip
+        connections, and spares options whose gradients are noisy: Adam takes smaller steps there.
       **changes: other values for the attributes of `Preset`.
     """
     parts = {

@@ -1,1 +1,1 @@
-"""Speed and memory, measured by hand; results.md keeps the tables."""
+"""Speed and memory, measured by hand; docs/benchmarks.md keeps the tables."""

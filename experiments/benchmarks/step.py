@@ -2,9 +2,10 @@
 
     python -m experiments.benchmarks.step --space=darts --reference=torch
 
-prints one row of results.md for our step and one for each side that it is compared with. Images
-are random; the step is the one that searches run. The sides take steps in turn, in one process, so
-that whatever else the machine does meets all of them. See `columns` for what a row says.
+prints one row for our step and one for each side that it is compared with; docs/benchmarks.md has
+such rows. Images are random; the step is the one that searches run. The sides take steps in turn,
+in one process, so that whatever else the machine does meets all of them. See `columns` for what a
+row says.
 """
 
 import os

@@ -1,1 +1,1 @@
-"""Methods under one budget."""
+"""Studies: a folder each, with what it runs, its settings and its records."""

@@ -18,8 +18,8 @@ from dnas.jobs import stages
 from dnas.jobs.recipe import Recipe
 from dnas.presets import PRESETS
 from dnas.presets import preset as preset_module
-from experiments.studies import methods, methods_report, methods_settings
-from experiments.studies.methods_settings import (
+from experiments.studies.methods import report, run, settings
+from experiments.studies.methods.settings import (
     CONTROLS,
     METHODS,
     SETTINGS,
@@ -70,16 +70,16 @@ def test_idle_shares():
 
 def test_results_of_another_budget_are_refused(tmp_path):
     path, budget = tmp_path / "a" / "s1.jsonl", {"epochs": 2, "images": 3}
-    assert methods.stored(path, budget) == {}
+    assert run.stored(path, budget) == {}
     path.parent.mkdir()
     path.touch()  # as another process that has just begun
-    assert methods.stored(path, budget) == {}
+    assert run.stored(path, budget) == {}
     for seed in (0, 1):
-        methods.append(path, budget, {"preset": "darts", "seed": seed, "preset_digest": "a"})
-    assert methods.stored(path, budget) == {("darts", 0): "a", ("darts", 1): "a"}
+        run.append(path, budget, {"preset": "darts", "seed": seed, "preset_digest": "a"})
+    assert run.stored(path, budget) == {("darts", 0): "a", ("darts", 1): "a"}
     assert len(path.read_text().splitlines()) == 3  # the budget, and two results
     with pytest.raises(ValueError, match=r"another budget \(\['images'\]\)"):
-        methods.stored(path, {"epochs": 2, "images": 4})
+        run.stored(path, {"epochs": 2, "images": 4})
 
 
 def test_idle_edges_by_epoch():
@@ -128,12 +128,12 @@ def test_controls_without_a_search_begin_where_they_say():
 def test_pictures_of_the_search_leave_out_what_does_not_search():
     unsearched = {
         name
-        for name, make in methods_settings.METHODS.items()
+        for name, make in settings.METHODS.items()
         if make().hypergradient.__qualname__ == hypergrad.frozen().__qualname__
     }
-    assert unsearched == set(methods_settings.UNSEARCHED)
-    names = ("darts", "former_dnas", "largest_corrected")
-    curves = methods_report.skips_by_epoch({n: [{"idle_by_epoch": [0.5]}] for n in names})
+    assert unsearched == set(settings.UNSEARCHED)
+    names = ("darts", "no_preset", "largest_corrected")
+    curves = report.skips_by_epoch({n: [{"idle_by_epoch": [0.5]}] for n in names})
     assert curves == {"darts": [[0.5]]}
 
 
@@ -158,7 +158,7 @@ def test_wrong_flags_are_named_before_any_run(given, message, tmp_path):
     with flagsaver.flagsaver():
         flags.FLAGS(["methods", f"--out={tmp_path}", "--settings=s1", *given])
         with pytest.raises((app.UsageError, SystemExit), match=message):
-            methods.main(["methods"])
+            run.main(["methods"])
     assert not list(tmp_path.iterdir())
 
 
@@ -177,20 +177,20 @@ def test_what_is_there_is_not_computed_again(tmp_path, monkeypatch, capsys):
         changes={},
     )
     data_of = data.from_arrays(images, labels, images[:8], labels[:8])
-    monkeypatch.setattr(methods_settings, "SETTINGS", {"tiny": tiny})
-    monkeypatch.setattr(methods_settings.Setting, "data", lambda *args: data_of)
+    monkeypatch.setattr(settings, "SETTINGS", {"tiny": tiny})
+    monkeypatch.setattr(settings.Setting, "data", lambda *args: data_of)
     names = ["random", "darts_pt"]
 
-    def run(seeds, presets):
+    def compare(seeds, presets):
         (tmp_path / "cifar10").mkdir(exist_ok=True)
         argv = ["methods", f"--out={tmp_path}", "--settings=tiny", f"--data_dir={tmp_path}"]
         with flagsaver.flagsaver():
             flags.FLAGS(argv + [f"--seeds={seeds}", f"--presets={','.join(presets)}"])
-            methods.main(["methods"])
+            run.main(["methods"])
         lines = (tmp_path / "tiny.jsonl").read_text().splitlines()[1:]
         return list(map(json.loads, lines))
 
-    first = run("0", names)
+    first = compare("0", names)
     assert [line["preset"] for line in first] == names
     assert 0 < first[1]["selection_seconds"] <= first[1]["seconds"]
     assert 0 <= first[1]["scores"]["accuracy"] <= 100
@@ -199,17 +199,17 @@ def test_what_is_there_is_not_computed_again(tmp_path, monkeypatch, capsys):
     losses = [facts["loss"] for facts in decided["without"].values()]
     assert losses == [round(loss, 4) for loss in losses]
     capsys.readouterr()
-    assert run("0", names) == first
+    assert compare("0", names) == first
     assert capsys.readouterr().out == ""
 
     # Other settings of a preset are another run; one that fails leaves the others alone.
     changed = dataclasses.replace(tiny, changes={"darts_pt": {"alpha_learning_rate": 0.5}})
-    monkeypatch.setattr(methods_settings, "SETTINGS", {"tiny": changed})
-    again = run("0", ["darts_pt"])
+    monkeypatch.setattr(settings, "SETTINGS", {"tiny": changed})
+    again = compare("0", ["darts_pt"])
     assert len(again) == 3 and again[-1]["alpha_learning_rate"] == 0.5
-    monkeypatch.setattr(methods, "run", lambda *args: 1 / 0)
+    monkeypatch.setattr(run, "run", lambda *args: 1 / 0)
     with pytest.raises(SystemExit, match="2 runs failed"):
-        run("0", ["gdas", "snas"])
+        compare("0", ["gdas", "snas"])
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
@@ -222,18 +222,18 @@ def test_report(tmp_path):
     }
     for method, values in accuracies.items():
         for seed, value in enumerate(values):
-            scores = dict.fromkeys(methods_report._TABLE_COLUMNS.values(), 1.0) | {"cifar10": value}
+            scores = dict.fromkeys(report._TABLE_COLUMNS.values(), 1.0) | {"cifar10": value}
             result = {"preset": method, "seed": seed, "seconds": 60.0 + seed, "scores": scores}
             result["idle_by_epoch"] = [0.5, 1.0] if method == "darts" else None
             if method in METHODS:
                 now = digest(SETTINGS["nb201"].preset(method))
-                result["preset_digest"] = "former" if (method, seed) == ("dnas", 0) else now
-            methods.append(tmp_path / "nb201.jsonl", {}, result)
-    scores = dict.fromkeys(methods_report._TRAINED_COLUMNS.values(), 2.0)
+                result["preset_digest"] = "older" if (method, seed) == ("dnas", 0) else now
+            run.append(tmp_path / "nb201.jsonl", {}, result)
+    scores = dict.fromkeys(report._TRAINED_COLUMNS.values(), 2.0)
     result = {"preset": "oles", "seed": 0, "seconds": 1.0, "scores": scores}
     result["preset_digest"] = digest(SETTINGS["s2"].preset("oles"))
-    methods.append(tmp_path / "s2.jsonl", {}, result)
-    methods_report.write(tmp_path, tmp_path / "report.md", None)
+    run.append(tmp_path / "s2.jsonl", {}, result)
+    report.write(tmp_path, tmp_path / "report.md", None)
     text = (tmp_path / "report.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     names = [line.split(" | ")[0][2:] for line in lines]
@@ -244,10 +244,10 @@ def test_report(tmp_path):
     assert text.count("\\*") == 2 and "other numbers" in text.split("## s2")[0]
     assert (tmp_path / "report-nb201.png").stat().st_size > 10_000
     assert (tmp_path / "report-nb201-skips.png").stat().st_size > 5_000
-    curves = methods_report.skips_by_epoch(methods_report.read(tmp_path)["nb201"])
+    curves = report.skips_by_epoch(report.read(tmp_path)["nb201"])
     assert curves == {"darts": [[0.5, 1.0]] * 2}
     with pytest.raises(ValueError, match="no results"):
-        methods_report.write(tmp_path / "s2", tmp_path / "report.md", None)
+        report.write(tmp_path / "s2", tmp_path / "report.md", None)
 
 
 def test_what_failed_is_written_at_the_edge_of_the_picture():
@@ -256,7 +256,7 @@ def test_what_failed_is_written_at_the_edge_of_the_picture():
             method: [{"scores": {"accuracy": value}} for value in values]
             for method, values in accuracies.items()
         }
-        return methods_report.draw("s4", results, None).axes[0]
+        return report.draw("s4", results, None).axes[0]
 
     axes = picture(random=[41.0], largest=[47.0], dnas=[45.0, 48.0], beta_darts=[9.05])
     low, high = axes.get_xlim()

@@ -1,4 +1,4 @@
-"""The report of methods.py: a table in markdown, and pictures."""
+"""The report: a table in markdown, and pictures."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ import numpy as np
 from dnas.benchmarks import NASBench201
 from dnas.spaces import published
 from dnas.viz import save, style
-from experiments.studies.methods_settings import (
+from experiments.studies.methods.settings import (
     CONTROLS,
     METHODS,
     SETTINGS,
@@ -40,6 +40,11 @@ _DIGITS = {"rank/cifar10": 0, "parameters": 0}
 _ROW = 0.22  # inches
 _FAILED = 4.0  # so many points below the weaker control are written, not drawn
 _BLUE = "#00609E"
+_HEAD = """# Methods under one budget: all numbers
+
+Means and standard deviations over seeds; `n` is the number of seeds. The best method comes first.
+Written by `python -m experiments.studies.methods --report=FILE.md`.
+"""
 _OLDER = "\\*"  # no list in markdown
 
 Results = dict[str, list[dict[str, Any]]]  # by method
@@ -74,12 +79,19 @@ def write(folder: pathlib.Path, path: pathlib.Path, table: NASBench201 | None) -
                     table.accuracy(number, "cifar10", "valid")
                 )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(markdown(n, methods, table) for n, methods in results.items()))
+    sections = [_HEAD]
     for name, methods in results.items():
+        sections += [markdown(name, methods, table), _picture(f"{path.stem}-{name}.png", name)]
         save(draw(name, methods, table), path.with_name(f"{path.stem}-{name}.png"))
         curves = skips_by_epoch(methods)
         if curves and SETTINGS[name].recipe is None:
+            sections.append(_picture(f"{path.stem}-{name}-skips.png", f"{name}: skips by epoch"))
             save(draw_skips(curves), path.with_name(f"{path.stem}-{name}-skips.png"))
+    path.write_text("\n".join(sections))
+
+
+def _picture(file: str, title: str) -> str:
+    return f"![{title}]({file})\n"
 
 
 def markdown(name: str, methods: Results, table: NASBench201 | None) -> str:

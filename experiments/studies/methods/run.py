@@ -3,26 +3,28 @@
     python -m experiments.studies.methods --data_dir=DIR --table=TABLE.csv --out=DIR
     python -m experiments.studies.methods --table=TABLE.csv --out=DIR --report=FILE.md
 
-Each run, of one preset with one seed, adds one line to OUT/SETTING.jsonl; what is there is not
+Each run, of one preset with one seed, adds one line to OUT/SETTING.jsonl. What is there is not
 computed again unless the preset's numbers changed, so the comparison can be interrupted, and run in
-pieces; of several lines for a preset and a seed the last counts. (Code is not compared: remove the
-lines of presets whose code changed.) Processes may share the folder as long as their --settings,
---presets or --seeds differ: on a CPU two processes with a core each (`taskset -c 0 ...`) do more
-than one with two. The report is a table of means and standard deviations over seeds, written to
-FILE.md, and pictures beside it, FILE-SETTING.png. With a folder in $JAX_COMPILATION_CACHE_DIR other
-seeds of a preset need not compile again.
+pieces. Of several lines for a preset and a seed the last counts. Code is not compared: remove the
+lines of presets whose code changed.
 
-Settings (see methods_settings.py for their numbers): nb201, the NAS-Bench-201 space on CIFAR-10,
-scored by the table; nb201_slow, the same with the published learning rates of alphas; s1 to s4, the
-subsets of RobustDARTS, scored by a training from scratch.
+Processes may share the folder as long as their --settings, --presets or --seeds differ. On a CPU
+two processes with a core each (`taskset -c 0 ...`) do more than one with two. With a folder in
+$JAX_COMPILATION_CACHE_DIR other seeds of a preset need not compile again.
 
-Beside the presets there are controls: random, and largest (the most parameters), without a search;
-random_corrected and largest_corrected, the same with the short trainings that end a search of the
-preset dnas, begun at the strongest options with two skip connections a cell at most;
-dnas_without_decay, first-order DARTS with that; dnas_decay_0.5 and dnas_decay_2, with
-other weights of the decay; random_weight_sharing_4x, with four times the epochs; and
-drnas_single_stage, on all channels and without shrinking. Results named former_... are of the short
-trainings, or of the rule of oles, as they were before; nothing computes them again.
+The report is a table of means and standard deviations over seeds, written to FILE.md, and pictures
+beside it, FILE-SETTING.png.
+
+Settings (settings.py has their numbers): nb201, the NAS-Bench-201 space on CIFAR-10, scored by the
+table; nb201_slow, the same with the published learning rates of alphas; s1 to s4, the subsets of
+RobustDARTS, scored by a training from scratch.
+
+Controls without a search: random, and largest (the most parameters). Controls with the short
+trainings that end a search of the preset dnas, begun at the strongest options with two skip
+connections a cell at most: random_corrected and largest_corrected, the same architectures after
+them; dnas_without_decay, first-order DARTS and then these. Other controls: dnas_decay_0.5 and
+dnas_decay_2, with other weights of the decay; random_weight_sharing_4x, with four times the
+epochs; drnas_single_stage, on all channels and without shrinking.
 """
 
 import dataclasses
@@ -50,7 +52,7 @@ def run(name: str, method: str, seed: int, data_dir: str | None, table: Any) -> 
     """One search, or one control, and what its architecture is worth."""
     from dnas.data import Augment
     from dnas.jobs.search import search
-    from experiments.studies.methods_settings import CONTROLS, SETTINGS, digest
+    from experiments.studies.methods.settings import CONTROLS, SETTINGS, digest
 
     setting, began = SETTINGS[name], time.monotonic()
     details: dict[str, Any] = {}
@@ -146,14 +148,14 @@ def main(argv: list[str]) -> None:
 
     from dnas.benchmarks import NASBench201
     from dnas.runtime.loop import Stopped
-    from experiments.studies import methods_report
-    from experiments.studies.methods_settings import CONTROLS, DATA, METHODS, SETTINGS, digest
+    from experiments.studies.methods import report
+    from experiments.studies.methods.settings import CONTROLS, DATA, METHODS, SETTINGS, digest
 
     out = pathlib.Path(_OUT.value)
     table = NASBench201(_TABLE.value) if _TABLE.value else None
     if _REPORT.value:
         try:
-            methods_report.write(out, pathlib.Path(_REPORT.value), table)
+            report.write(out, pathlib.Path(_REPORT.value), table)
         except ValueError as error:
             sys.exit(f"error: {error}")
         return
@@ -201,7 +203,3 @@ def _chosen(flag: str, names: list[str] | None, known: tuple[str, ...]) -> tuple
     if unknown := sorted(set(names) - set(known)):
         raise app.UsageError(f"--{flag}: {unknown[0]!r} is none of {', '.join(known)}")
     return names
-
-
-if __name__ == "__main__":
-    app.run(main)

@@ -1,0 +1,1 @@
+"""All presets under one budget: `python -m experiments.studies.methods --help`."""
