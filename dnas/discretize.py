@@ -76,15 +76,17 @@ def argmax_of(table: Iterable[Row]) -> dict[str, str]:
     return {row.name: row.options[int(row.weights.argmax())] for row in table}
 
 
-def top_edges(
-    weights: ArrayLike, decision: Decision, keep: int = 2, exclude: Iterable[str] = ("none",)
-) -> dict[str, str]:
-    """Keeps the strongest incoming edges of every node: `top_edges_of` for a single table."""
-    return top_edges_of(rows(weights, decision), keep, exclude)
+def top_edges(weights: ArrayLike, decision: Decision, keep: int = 2) -> dict[str, str]:
+    """Keeps the strongest incoming edges of every node: `top_edges_of` for a single table.
+
+    Options that are no connection, by the decision's traits, are excluded.
+    """
+    pairs = zip(decision.options, decision.traits, strict=True)
+    return top_edges_of(rows(weights, decision), keep, [o for o, traits in pairs if traits.zero])
 
 
 def top_edges_of(
-    table: Iterable[Row], keep: int = 2, exclude: Iterable[str] = ("none",)
+    table: Iterable[Row], keep: int = 2, exclude: Iterable[str] = ()
 ) -> dict[str, str]:
     """Keeps the strongest incoming edges of every node.
 

@@ -15,18 +15,18 @@ from dnas.space import Decision
 from dnas.spaces import DARTS, NASBench201
 
 CONV = "nor_conv_1x1"
-OPTIONS = ("none", "skip_connect", "conv", "pool")
+OPTIONS = ("none", "skip_connect", "nor_conv_1x1", "avg_pool_3x3")
 DARTS_ROWS = ("0->2", "1->2", "0->3", "1->3", "2->3")
 
 
 def table(*weights):
-    return np.array(weights), Decision(DARTS_ROWS, OPTIONS)
+    return np.array(weights), Operations(DARTS_ROWS, OPTIONS)
 
 
 def test_argmax_takes_the_largest_and_the_first_of_equals():
     decision = Decision(("a", "b", "c"), OPTIONS)
     weights = [[0.7, 0.1, 0.1, 0.1], [0.1, 0.2, 0.4, 0.3], [0.1, 0.4, 0.1, 0.4]]
-    expected = {"a": "none", "b": "conv", "c": "skip_connect"}
+    expected = {"a": "none", "b": CONV, "c": "skip_connect"}
     assert discretize.argmax(weights, decision) == expected
     assert discretize.argmax(jnp.array(weights, jnp.bfloat16), decision) == expected
 
@@ -43,9 +43,9 @@ def test_top_edges_keeps_two_edges_and_never_none():
     # From the strongest edge of a node to the weakest, node by node.
     assert list(found.items()) == [
         ("1->2", "skip_connect"),
-        ("0->2", "conv"),
-        ("2->3", "conv"),
-        ("0->3", "pool"),
+        ("0->2", CONV),
+        ("2->3", CONV),
+        ("0->3", "avg_pool_3x3"),
     ]
 
 
@@ -81,7 +81,7 @@ def published_parse(weights, options):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_top_edges_agrees_with_the_published_rule(seed):
-    decision = Decision(tuple(edges.name(s, t) for t in range(2, 6) for s in range(t)), OPTIONS)
+    decision = Operations(tuple(edges.name(s, t) for t in range(2, 6) for s in range(t)), OPTIONS)
     weights = np.random.default_rng(seed).integers(0, 4, (14, 4)) / 4  # full of ties
     expected = published_parse(weights, OPTIONS)
     assert list(discretize.top_edges(weights, decision).items()) == expected
@@ -108,7 +108,7 @@ def test_errors_name_the_culprit():
     with pytest.raises(ValueError, match="edge, such as '0->2', got 'kernel'"):
         discretize.top_edges([[1.0, 0.0]], Decision(("kernel",), ("a", "b")))
     with pytest.raises(ValueError, match="'0->2' has only excluded options: none"):
-        discretize.top_edges([[1.0]], Decision(("0->2",), ("none",)))
+        discretize.top_edges([[1.0]], Operations(("0->2",), ("none",)))
     with pytest.raises(ValueError, match="'0->2' occurs twice"):
         discretize.top_edges([[1.0], [1.0]], Decision(("0->2", "0->2"), ("a",)))
     with pytest.raises(ValueError, match="keep=0"):

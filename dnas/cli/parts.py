@@ -94,7 +94,7 @@ def _skip_count(skip_limit: int = 2) -> Callable[[SearchSpace], stopping.Stoppin
 
     def rule(space):
         part = first_part(space)
-        return stopping.skip_count(skip_limit, part, identities(space, part))
+        return stopping.skip_count(identities(space, part), skip_limit, part)
 
     return rule
 

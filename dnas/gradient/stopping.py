@@ -33,9 +33,7 @@ class Stopping(NamedTuple):
     eigenvalue: bool = False
 
 
-def skip_count(
-    limit: int = 2, part: str = "normal", skips: Collection[str] = ("skip_connect",)
-) -> Stopping:
+def skip_count(skips: Collection[str], limit: int = 2, part: str = "normal") -> Stopping:
     """Stops at the first epoch with so many skip connections (DARTS+; Liang et al., 2019).
 
     The published criterion is two or more of them in a normal cell; the result is that of the
@@ -43,10 +41,10 @@ def skip_count(
     train alphas, raise the limit.
 
     Args:
+      skips: names of the skip connections; `dnas.space.identities` knows those of a space.
       limit: number of skip connections at which to stop.
       part: the genotype's part to count in: ``'normal'`` in the DARTS space, ``'cell'`` in
         NAS-Bench-201.
-      skips: what skip connections are called there; see `dnas.space.identities`.
 
     Raises:
       ValueError: the limit is not a whole number from 1, or there are no skip connections; or from

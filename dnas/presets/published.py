@@ -214,7 +214,7 @@ def darts_plus(**changes) -> Preset:
 
     def rule(space):
         part = first_part(space)
-        return stopping.skip_count(2, part, identities(space, part))
+        return stopping.skip_count(identities(space, part), 2, part)
 
     return make({"stopping": rule}, changes)
 

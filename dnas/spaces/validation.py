@@ -24,14 +24,14 @@ def check_counts(space: Any, *fields: str, least: int = 1) -> None:
 
 
 def check_candidates(where: str, candidates: tuple[str, ...]) -> None:
-    """Raises ValueError unless a row has distinct, known candidates and one beside 'none'."""
+    """Raises ValueError unless a row has distinct, known candidates and one that is a connection."""
     if not isinstance(candidates, tuple) or not all(isinstance(c, str) for c in candidates):
         raise ValueError(f"{where}: expected a tuple of operations, got {shown(candidates)}")
     operations.require(candidates)
     if len(set(candidates)) < len(candidates):
         raise ValueError(f"{where} has a candidate twice: {candidates}")
     if not operations.connections(candidates):
-        raise ValueError(f"{where} has no candidate beside 'none': {candidates}")
+        raise ValueError(f"{where} has no candidate that is a connection: {candidates}")
 
 
 def check_part(part: Part) -> None:

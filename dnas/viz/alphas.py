@@ -198,7 +198,7 @@ def _draw_panel(axes: "Axes", panel: _Panel, strokes: dict[str, style.Stroke]) -
     epochs = np.arange(len(panel.values))
     marker = "o" if len(epochs) == 1 else None
     for k in np.argsort(panel.heavy, kind="stable"):
-        color, dashes = strokes[panel.options[k]]
+        color, dashes, _ = strokes[panel.options[k]]
         width = 2.2 if panel.heavy[k] else 1.1
         axes.plot(epochs, panel.values[:, k], color=color, ls=dashes, lw=width, marker=marker)
     if len(epochs) > 1:
@@ -257,7 +257,7 @@ def _legend(
 
     handles = [
         Line2D([], [], color=color, ls=dashes, lw=2.0, label=style.readable(option))
-        for option, (color, dashes) in strokes.items()
+        for option, (color, dashes, _) in strokes.items()
     ]
     figure.legend(
         handles=handles,

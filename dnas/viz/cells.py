@@ -124,7 +124,7 @@ def _draw_cell(
     middle = bottom + _BOX[1] / 2 + (_BUS + 0.1 if concatenates else 0)
     curves = [_curve(edge, cell, x, middle) for edge in cell]
     for edge, curve in zip(cell, curves, strict=True):
-        _draw_edge(axes, curve, strokes[edge.option], arrow=edge.option != "none")
+        _draw_edge(axes, curve, strokes[edge.option])
     for edge, place in zip(cell, _label_places(cell, curves), strict=True):
         axes.text(
             *place,
@@ -241,12 +241,12 @@ def _clashes(
     return 100 * labels + arcs
 
 
-def _draw_edge(axes: "Axes", curve: np.ndarray, stroke: style.Stroke, arrow: bool) -> None:
+def _draw_edge(axes: "Axes", curve: np.ndarray, stroke: style.Stroke) -> None:
     from matplotlib.patches import PathPatch, Polygon
     from matplotlib.path import Path
 
     line = curve
-    if arrow:  # the head is a polygon of its own: it stays whole where the line is broken
+    if stroke.arrow:  # the head is a polygon of its own: it stays whole where the line is broken
         length, half = _HEAD
         tip = curve[3]
         along = (tip - curve[2]) / np.linalg.norm(tip - curve[2])
@@ -261,7 +261,7 @@ def _draw_edge(axes: "Axes", curve: np.ndarray, stroke: style.Stroke, arrow: boo
             fill=False,
             edgecolor=stroke.color,
             linestyle=stroke.dashes,
-            linewidth=1.6 if arrow else 1.1,
+            linewidth=1.6 if stroke.arrow else 1.1,
             capstyle="butt",
             zorder=2,
         )
@@ -277,6 +277,6 @@ def _draw_concatenation(axes: "Axes", x: np.ndarray, middle: float) -> None:
         axes.plot([node, node], [under, bus], **line)
     axes.plot([x[0], x[-1]], [bus, bus], **line)
     up = np.linspace([x[-1], bus], [x[-1], under], 4)
-    _draw_edge(axes, up, style.Stroke(style.FAINT), arrow=True)
+    _draw_edge(axes, up, style.Stroke(style.FAINT))
     text = {"ha": "center", "va": "bottom", "fontsize": _FONT, "color": "#7A7A7A"}
     axes.text(x[-2:].mean(), bus + 0.05, "concatenate", **text)

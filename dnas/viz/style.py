@@ -19,16 +19,18 @@ class Stroke(NamedTuple):
     Attributes:
       color: of line and label.
       dashes: Matplotlib's line style.
+      arrow: whether it ends in an arrow: something arrives.
     """
 
     color: str
     dashes: str | tuple[float, tuple[float, ...]] = "-"
+    arrow: bool = True
 
 
 # Hues that stay apart in the common kinds of colour blindness (after Okabe and Ito, 2008).
 # Related operations share a hue; those that compute nothing are grey and broken.
 _STROKES = {
-    "none": Stroke("#8C8C8C", (0, (1, 1.6))),
+    "none": Stroke("#8C8C8C", (0, (1, 1.6)), arrow=False),
     "skip_connect": Stroke("#3B3B3B", (0, (5, 2))),
     "max_pool_3x3": Stroke("#C44E00"),
     "avg_pool_3x3": Stroke("#E69F00"),

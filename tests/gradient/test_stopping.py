@@ -5,6 +5,7 @@ import pytest
 from dnas.genotype import Genotype
 from dnas.gradient.stopping import Record, eigenvalue_ratio, skip_count
 
+SKIPS = ("skip_connect",)
 EDGES = ("0->2", "1->2", "0->3", "1->3")
 
 
@@ -23,20 +24,20 @@ def ask(stopping, records):
 
 def test_skip_connections_of_the_normal_cell():
     records = [record(0, other=4), record(1, other=4), record(3), record(1)]
-    assert ask(skip_count(), records) == [None, None, 3, None]
-    assert ask(skip_count(limit=1), records) == [None, 2, 3, 4]
-    assert ask(skip_count(limit=4), records) == [None] * 4
-    assert not skip_count().eigenvalue
-    assert ask(skip_count(skips=("conv", "none")), records) == [1, 2, None, 4]
+    assert ask(skip_count(SKIPS), records) == [None, None, 3, None]
+    assert ask(skip_count(SKIPS, limit=1), records) == [None, 2, 3, 4]
+    assert ask(skip_count(SKIPS, limit=4), records) == [None] * 4
+    assert not skip_count(SKIPS).eigenvalue
+    assert ask(skip_count(("conv", "none")), records) == [1, 2, None, 4]
     with pytest.raises(ValueError, match=r"skips=\(\): expected the names of the skip connections"):
-        skip_count(skips=())
+        skip_count(())
 
 
 def test_skip_connections_of_another_part():
     records = [record(1, part="cell"), record(2, part="cell")]
-    assert ask(skip_count(part="cell"), records) == [None, 2]
+    assert ask(skip_count(SKIPS, part="cell"), records) == [None, 2]
     with pytest.raises(ValueError, match=r"part='normal': expected one of \['another', 'cell'\]"):
-        skip_count().rule(records)
+        skip_count(SKIPS).rule(records)
 
 
 def of(values):
@@ -71,7 +72,7 @@ def test_falling_or_downward_curvature_never_stops():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: skip_count(0), "limit=0"),
+        (lambda: skip_count(SKIPS, 0), "limit=0"),
         (lambda: eigenvalue_ratio(ratio=0.0), "ratio=0.0"),
         (lambda: eigenvalue_ratio(lag=0), "lag=0"),
         (lambda: eigenvalue_ratio(window=0), "window=0"),

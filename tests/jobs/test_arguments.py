@@ -86,7 +86,7 @@ MISTAKES = {
     ),
     "no function": (lambda: changed(regularizers=(regularize.l2(1.0),)), "lambda steps, space"),
     "a rule": (
-        lambda: changed(stopping=stopping.skip_count()),
+        lambda: changed(stopping=stopping.skip_count(("skip_connect",))),
         r"lambda space: .*\.stopping",
     ),
     "unmade": (lambda: changed(freeze=freeze.oles), r"such as dnas\.gradient\.freeze\.oles\(\)"),

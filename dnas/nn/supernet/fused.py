@@ -121,7 +121,8 @@ def _same(x: jax.Array, stride: int) -> jax.Array:
     return x
 
 
-def _skip(channels: int, edges: int, stride: int) -> nnx.Module:
+def skip(channels: int, edges: int, stride: int) -> nnx.Module:
+    """Skip connections: identities, or factorized reductions where the stride is two."""
     if stride == 1:
         return Shared(_same, stride)
     return FusedReduction(channels, edges)
@@ -137,7 +138,7 @@ def normalised(function: Callable) -> FusedMaker:
 
 
 FUSED: Mapping[str, FusedMaker] = {
-    "skip_connect": _skip,
+    "skip_connect": skip,
     "max_pool_3x3": _shared(pool.max_pool),
     "avg_pool_3x3": _shared(pool.avg_pool),
     "nor_conv_1x1": functools.partial(FusedConv, kernel=1),

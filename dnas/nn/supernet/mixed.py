@@ -16,7 +16,7 @@ from flax import nnx
 from dnas.nn import operations
 from dnas.nn.kernels.spread import unstack
 from dnas.nn.layers import batch_statistics
-from dnas.nn.supernet.fused import FusedMaker
+from dnas.nn.supernet.fused import FusedMaker, skip
 from dnas.nn.supernet.weights import EdgeWeights, users
 
 
@@ -68,9 +68,7 @@ class MixedEdges(nnx.Module):
                 for name, edges in self.users.items()
             }
         )
-        self.auxiliary = (
-            fused["skip_connect"](channels, self.edges, stride) if auxiliary_skip else None
-        )
+        self.auxiliary = skip(channels, self.edges, stride) if auxiliary_skip else None
 
     def __call__(
         self,
@@ -103,7 +101,7 @@ class MixedEdges(nnx.Module):
                 y = operation(x, here) * mine[:, None].astype(x.dtype)
             else:
                 y = operation(x, mine)
-            if skip_dropout is not None and name == "skip_connect" and self.stride == 1:
+            if skip_dropout is not None and self._hands_on(name):
                 y = dropout(y, skip_dropout, here)
             if len(edges) == self.edges:
                 everywhere.append(y)
@@ -111,6 +109,10 @@ class MixedEdges(nnx.Module):
             for position, edge in enumerate(edges):
                 terms[edge].append(y[..., position, :])
         return _spread(everywhere, terms)
+
+    def _hands_on(self, name: str) -> bool:
+        """Whether an operation is an identity on these edges."""
+        return operations.traits(name).identity and self.stride == 1
 
     def _auxiliary_skips(
         self, x: jax.Array, weights: EdgeWeights, weight: jax.Array | None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from dnas.nn import operations
 from dnas.nn.supernet.fused import FusedMaker
 from dnas.nn.supernet.mixed import EdgeByEdge, MixedEdges, dropout
 from dnas.nn.supernet.weights import EdgeWeights
@@ -84,7 +85,7 @@ class SinglePathEdges(MixedEdges):
         self, name: str, edges: Sequence[int], skip_dropout: jax.Array | None
     ) -> tuple[Callable, Any]:
         """One option: ``(its parameters on one edge, x, key) -> output``, and those of `edges`."""
-        if name == "none":
+        if operations.traits(name).zero:
             return lambda params, x, key: jnp.zeros_like(x[:, :: self.stride, :: self.stride]), ()
         operation, index = self.operations[name], list(self.users).index(name)
         positions = [self.users[name].index(e) for e in edges]
@@ -107,7 +108,7 @@ class SinglePathEdges(MixedEdges):
                 key = jax.random.fold_in(jax.random.fold_in(key, index), position)
             module = nnx.merge(graph, nnx.State(params))
             y = module(x)[..., 0, :] if fused else module(x, key=key)
-            if skip_dropout is not None and name == "skip_connect" and self.stride == 1:
+            if skip_dropout is not None and self._hands_on(name):
                 y = dropout(y, skip_dropout, key)
             return y
 

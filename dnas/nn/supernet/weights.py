@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas import edges as edge_names
+from dnas.nn import operations
 
 # Rows, options and weights [..., rows, options] of one table of decisions.
 Table = tuple[tuple[str, ...], tuple[str, ...], jax.Array]
@@ -30,12 +31,12 @@ class EdgeWeights(NamedTuple):
     """The weights of the edges that leave one node; leading axes stand for several cells.
 
     Attributes:
-      operations: for each operation but 'none', the weights ``[..., edges]`` of the edges that
-        have it; or the edges' single paths.
+      operations: for each operation that is a connection, the weights ``[..., edges]`` of the
+        edges that have it; or the edges' single paths.
       edges: what the whole edges are multiplied with, ``[..., edges]``; None for ones. The
         weights of operations contain it.
       bypass: what goes around the operations of partial channels is multiplied with, likewise:
-        the edge's weight, or zero where no operation but 'none' has any. None where nothing does.
+        the edge's weight, or zero where no connection has any. None where nothing does.
     """
 
     operations: dict[str, jax.Array] | Chosen
@@ -54,8 +55,8 @@ def rows(inputs: int, nodes: int) -> tuple[str, ...]:
 
 
 def users(candidates: tuple[tuple[str, ...], ...]) -> dict[str, tuple[int, ...]]:
-    """For each operation but 'none', the positions of the edges that have it."""
-    names = sorted({name for edge in candidates for name in edge} - {"none"})
+    """For each operation that is a connection, the positions of the edges that have it."""
+    names = sorted({name for edge in candidates for name in operations.connections(edge)})
     return {name: tuple(e for e, edge in enumerate(candidates) if name in edge) for name in names}
 
 
@@ -104,7 +105,7 @@ def _bypass(blocks, edge_weights) -> jax.Array:
     In a search with mixed operations no edge is.
     """
     there = [
-        (block[..., np.array([name != "none" for name in options])] != 0).any(-1)
+        (block[..., np.array([not operations.traits(name).zero for name in options])] != 0).any(-1)
         for options, block in blocks
     ]
     there = jnp.concatenate(there, -1)
