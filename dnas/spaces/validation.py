@@ -24,7 +24,7 @@ def check_counts(space: Any, *fields: str, least: int = 1) -> None:
 
 
 def check_candidates(where: str, candidates: tuple[str, ...]) -> None:
-    """Raises ValueError unless a row has distinct, known candidates and one that is a connection."""
+    """Raises ValueError unless a row has distinct, known candidates, one of them a connection."""
     if not isinstance(candidates, tuple) or not all(isinstance(c, str) for c in candidates):
         raise ValueError(f"{where}: expected a tuple of operations, got {shown(candidates)}")
     operations.require(candidates)

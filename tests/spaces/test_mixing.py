@@ -99,7 +99,7 @@ def test_auxiliary_skips_and_dropout_need_what_they_need():
         (lambda: NASBench201().restrict({"normal": {}}), r"no parts \['normal'\].*\['cell'\]"),
         (lambda: DARTS().restrict({"normal": {"0->9": ()}}), r"no edges \['0->9'\]"),
         (lambda: DARTS().restrict({"reduce": {"0->2": ("conv",)}}), "'0->2' of reduce cannot keep"),
-        (lambda: DARTS().restrict({"reduce": {"0->2": ("none",)}}), "no candidate that is a connection"),
+        (lambda: DARTS().restrict({"reduce": {"0->2": ("none",)}}), "no candidate .* connection"),
     ],
 )
 def test_impossible_settings_are_refused(make, message):
