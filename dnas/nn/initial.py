@@ -1,8 +1,8 @@
 """Initial weights.
 
-Layers declare their weights with `weight`, and a finished network gets all of its values from
-`initialise`, in one draw. Drawing them one by one would compile for over a minute: a DARTS
-supernet has 300 arrays of weights.
+Layers declare their weights with `weight` or `uniform`, and a finished network gets all of its
+values from `initialise`, in one draw. Drawing them one by one would compile for over a minute: a
+DARTS supernet has 300 arrays of weights.
 """
 
 import math
@@ -26,11 +26,16 @@ def weight(shape: tuple[int, ...], fan_in: int) -> nnx.Param:
       shape: of the weight.
       fan_in: number of inputs that one output sees.
     """
-    return nnx.Param(jnp.zeros(shape), bound=fan_in**-0.5)
+    return uniform(shape, fan_in**-0.5)
+
+
+def uniform(shape: tuple[int, ...], bound: float) -> nnx.Param:
+    """Declares a weight that starts uniform in +-`bound`."""
+    return nnx.Param(jnp.zeros(shape), bound=bound)
 
 
 def initialise(network: Net, rngs: nnx.Rngs) -> Net:
-    """Draws the values of all weights that were declared with `weight`; returns the network."""
+    """Draws the values of all weights that were declared; returns the network."""
     state = nnx.state(network, nnx.Param)
     is_variable = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
     declared = [

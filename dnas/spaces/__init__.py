@@ -6,10 +6,13 @@ from typing import Any
 from dnas.space import Mixing, SearchSpace
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
+from dnas.spaces.recurrent import Recurrent
 
-__all__ = ["DARTS", "SPACES", "NASBench201", "known", "rebuild"]
+__all__ = ["DARTS", "SPACES", "NASBench201", "Recurrent", "known", "rebuild"]
 
-SPACES = {space.name: space for space in (NASBench201, DARTS)}  # by their names in configs
+SPACES = {
+    space.name: space for space in (NASBench201, DARTS, Recurrent)
+}  # by their names in configs
 
 
 def known(space: SearchSpace) -> bool:

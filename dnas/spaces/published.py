@@ -16,6 +16,7 @@ _INPUTS = 2  # input nodes of a DARTS cell
 _KEPT = 2  # edges into each intermediate node of a DARTS cell
 _LONGEST = 100_000  # characters of a genotype's text: hundreds of nodes
 _DARTS_KEYS = ("normal", "normal_concat", "reduce", "reduce_concat")
+_RECURRENT_KEYS = ("recurrent", "concat")
 
 
 def parse_nas_bench_201(text: str, space: str = "nas_bench_201") -> Genotype:
@@ -93,7 +94,7 @@ def parse_darts(text: str, space: str = "darts") -> Genotype:
         into each node, from earlier nodes; the concatenation of all intermediate nodes); the
         message says where.
     """
-    fields = _keywords(text)
+    fields = _keywords(text, _DARTS_KEYS)
     cells = {part: _parse_cell(part, fields[part]) for part in ("normal", "reduce")}
     for part, cell in cells.items():
         _check_concat(f"{part}_concat", fields[f"{part}_concat"], len(cell) // _KEPT)
@@ -125,6 +126,55 @@ def format_darts(genotype: Genotype) -> str:
     return f"Genotype({', '.join(fields)})"
 
 
+def parse_recurrent(text: str, space: str = "recurrent") -> tuple[Genotype, list[int]]:
+    """Reads ``Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ...], concat=range(1, 9))``.
+
+    That is how the code of DARTS (Liu et al., 2019) prints and stores recurrent cells: activation
+    and source of node 1, 2, ...; `concat` lists the nodes whose mean is the output.
+
+    Args:
+      text: the genotype, written as `parse_darts` reads it.
+      space: name of the space in the genotype.
+
+    Returns:
+      A genotype with the part ``'recurrent'``, and the nodes of the output.
+
+    Raises:
+      ValueError: the text is malformed, a source is no earlier node, or the output lists other
+        than nodes from 1 on, each once and in their order; the message says where.
+    """
+    fields = _keywords(text, _RECURRENT_KEYS)
+    cell = _parse_nodes("recurrent", fields["recurrent"])
+    output = _concat("concat", fields["concat"])
+    known = range(1, len(cell) + 1)
+    # Ends first: a range of any length is told by them, and never unrolled.
+    if not output or not {output[0], output[-1]} <= set(known) or not set(output) <= set(known):
+        raise ValueError(f"concat must be some of the nodes {list(known)}, got {shown(output)}")
+    if sorted(set(output)) != list(output):
+        raise ValueError(f"concat must list each node once, in their order, got {shown(output)}")
+    return Genotype.create(space, {"recurrent": cell}), list(output)
+
+
+def format_recurrent(genotype: Genotype, output: list[int]) -> str:
+    """Writes what `parse_recurrent` reads, as DARTS' code prints it.
+
+    Raises:
+      ValueError: the only part is not ``'recurrent'``, or a node has not one edge.
+    """
+    _check_parts(genotype, ("recurrent",))
+    ends = {edges.ends(row): operation for row, operation in genotype["recurrent"].items()}
+    nodes = sorted((target, source, operation) for (source, target), operation in ends.items())
+    if not nodes or [target for target, _, _ in nodes] != list(range(1, len(nodes) + 1)):
+        raise ValueError(
+            "part 'recurrent' must have one edge into each of the nodes from 1 on, got "
+            f"{shown(list(genotype['recurrent']))}"
+        )
+    pairs = [(operation, source) for _, source, operation in nodes]
+    whole = range(1, len(nodes) + 1)
+    concat = whole if output == list(whole) else output
+    return f"Genotype(recurrent={pairs}, concat={concat})"
+
+
 def _check_text(text: str) -> None:
     if not isinstance(text, str):
         raise ValueError(f"the text of a genotype must be a string, got {shown(text)}")
@@ -147,7 +197,7 @@ def _check_parts(genotype: Genotype, parts: tuple[str, ...]) -> None:
         )
 
 
-def _keywords(text: str) -> dict[str, ast.expr]:
+def _keywords(text: str, keys: tuple[str, ...]) -> dict[str, ast.expr]:
     """The fields of ``Genotype(field=..., ...)``, not yet read."""
     _check_text(text)
     try:
@@ -164,10 +214,10 @@ def _keywords(text: str) -> dict[str, ast.expr]:
         and call.func.id == "Genotype"
         and not call.args
     ):
-        raise ValueError(f"expected 'Genotype(normal=..., ...)', got {shown(text)}")
+        raise ValueError(f"expected 'Genotype({keys[0]}=..., ...)', got {shown(text)}")
     names = [keyword.arg for keyword in call.keywords]
-    if sorted(map(str, names)) != sorted(_DARTS_KEYS):
-        raise ValueError(f"a genotype must have the fields {_DARTS_KEYS}, got {shown(names)}")
+    if sorted(map(str, names)) != sorted(keys):
+        raise ValueError(f"a genotype must have the fields {keys}, got {shown(names)}")
     return {str(keyword.arg): keyword.value for keyword in call.keywords}
 
 
@@ -195,17 +245,38 @@ def _parse_cell(part: str, node: ast.expr) -> dict[str, str]:
     cell = {}
     for position, pair in enumerate(pairs):
         where, target = f"pair {position} of {part}", _INPUTS + position // _KEPT
-        if not (isinstance(pair, (list, tuple)) and list(map(type, pair)) == [str, int]):
-            raise ValueError(f"{where} must be (operation, source), got {shown(pair)}")
-        operation, source = pair
-        _check_operation(operation, where)
-        if not 0 <= source < target:
-            raise ValueError(f"{where} leads from node {source} to node {target}")
+        operation, source = _parse_pair(where, pair, target)
         row = edges.name(source, target)
         if row in cell:
             raise ValueError(f"{where} is a second edge {row!r}: sources must differ")
         cell[row] = operation
     return cell
+
+
+def _parse_nodes(part: str, node: ast.expr) -> dict[str, str]:
+    """The cell of a list with one pair for each node from 1 on."""
+    pairs = _literal(part, node)
+    if not isinstance(pairs, (list, tuple)) or not pairs:
+        raise ValueError(
+            f"{part} must be a list of a pair (operation, source) for each node, got "
+            f"{_source(node)}"
+        )
+    cell = {}
+    for target, pair in enumerate(pairs, 1):
+        operation, source = _parse_pair(f"pair {target - 1} of {part}", pair, target)
+        cell[edges.name(source, target)] = operation
+    return cell
+
+
+def _parse_pair(where: str, pair: object, target: int) -> tuple[str, int]:
+    """The operation and the source of an edge to `target`."""
+    if not (isinstance(pair, (list, tuple)) and list(map(type, pair)) == [str, int]):
+        raise ValueError(f"{where} must be (operation, source), got {shown(pair)}")
+    operation, source = pair
+    _check_operation(operation, where)
+    if not 0 <= source < target:
+        raise ValueError(f"{where} leads from node {source} to node {target}")
+    return operation, source
 
 
 def _check_concat(field: str, node: ast.expr, nodes: int) -> None:
