@@ -22,10 +22,10 @@ _LINE = 100  # characters of a value in a message
 class _Line(reprlib.Repr):
     """Representations that are short however large the value is."""
 
-    def repr_int(self, value: int, level: int) -> str:
-        if value.bit_length() > 4 * _LINE:
-            return f"<a whole number of {value.bit_length():,} bits>"
-        return super().repr_int(value, level)
+    def repr_int(self, x: int, level: int) -> str:
+        if x.bit_length() > 4 * _LINE:
+            return f"<a whole number of {x.bit_length():,} bits>"
+        return super().repr_int(x, level)
 
 
 _line = _Line()
@@ -80,7 +80,7 @@ def whole(name: str, value: Any, least: int = 1, most: int = MOST_WHOLE, reason:
     """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name}={shown(value)}: expected a whole number of at least {least}")
-    if value > most:
+    if int(value) > most:
         because = f", {reason}" if reason else ""
         raise ValueError(f"{name}={shown(value)}: expected at most {most:,}{because}")
 

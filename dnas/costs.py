@@ -34,7 +34,7 @@ class Site(NamedTuple):
       part: what the space calls this kind of cell.
       channels: of every node.
       size: height and width of the nodes behind the inputs.
-      count: number of such cells.
+      cells: number of such cells.
       inputs: number of input nodes.
       stride: of the edges that leave an input node.
     """
@@ -42,7 +42,7 @@ class Site(NamedTuple):
     part: str
     channels: int
     size: tuple[int, int]
-    count: int
+    cells: int
     inputs: int = 1
     stride: int = 1
 
@@ -187,7 +187,7 @@ def _tabulate(
                 stride = site.stride if edges.ends(row)[0] < site.inputs else 1
                 for o, option in enumerate(options):
                     module = operation(option, site.channels, stride)
-                    table[r, o] += site.count * cost(module, site.size)
+                    table[r, o] += site.cells * cost(module, site.size)
         tables[name] = table
     return tables
 

@@ -285,13 +285,14 @@ def collapse_warning(
       The warning, or None where there is nothing to warn of.
     """
     kinds: dict[tuple[str, str], dict[str, Any]] = {}
-    found: dict[str, dict[str, Mapping[str, str]]] = {"strongest options": {}}
+    strongest: dict[str, dict[str, str]] = {}
     for name, table in report.items():
         if not weighs_edges(table):
             part = name.split(".")[0]
-            strongest = {row: facts["strongest"] for row, facts in table["rows"].items()}
-            found["strongest options"].setdefault(part, {}).update(strongest)
-            kinds |= {(part, row): table["kinds"] for row in strongest}
+            options = {row: facts["strongest"] for row, facts in table["rows"].items()}
+            strongest.setdefault(part, {}).update(options)
+            kinds |= {(part, row): table["kinds"] for row in options}
+    found: dict[str, Mapping[str, Mapping[str, str]]] = {"strongest options": strongest}
     if genotype is not None:
         found["genotype's choices"] = {part: genotype[part] for part in genotype.parts()}
     cells = {name.split(".")[0]: count for name, count in (layers or {}).items()}
@@ -328,7 +329,7 @@ def _too_many(
     taken = collections.Counter(
         option
         for row, option in chosen.items()
-        if facts[row] is not None and option in facts[row]["options"]
+        if (fact := facts[row]) is not None and option in fact["options"]
     )
     chance = _tail([0.0 if f is None else f["chance"] for f in facts.values()], taken.total())
     if not chosen or taken.total() < COLLAPSE_SHARE * len(chosen) or chance >= COLLAPSE_CHANCE:

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from dnas import checks
 
@@ -101,7 +101,8 @@ class Genotype:
         if type(schema) is not int or schema != SCHEMA:
             found = checks.shown(schema if isinstance(data, dict) else type(data).__name__)
             raise ValueError(f"expected a genotype of schema {SCHEMA}, got {found}: is it one?")
-        return cls.create(data.get("space"), data.get("choices"))
+        content = cast(Any, data)  # `create` checks it
+        return cls.create(content.get("space"), content.get("choices"))
 
     def save(self, path: str | pathlib.Path) -> None:
         """Writes the genotype as JSON."""

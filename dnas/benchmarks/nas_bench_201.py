@@ -233,7 +233,7 @@ class NASBench201:
             known = [
                 f"{names[short]} {split} {epochs}"
                 for short, split, epochs in (
-                    _ACCURACY.fullmatch(name).groups() for name in self._ranks
+                    found.groups() for found in map(_ACCURACY.fullmatch, self._ranks) if found
                 )
             ]
             raise ValueError(

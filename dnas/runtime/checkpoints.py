@@ -308,7 +308,9 @@ def _read_whole(path: pathlib.Path, step: int) -> tuple[dict[str, Any], list[Any
             if _checksum(leaf) != entry["checksum"]:
                 raise ValueError(f"the checksum of {entry['leaf']} is wrong")
             key = entry["key"]
-            leaves.append(jax.random.wrap_key_data(leaf, impl=key) if key else leaf)
+            leaves.append(
+                jax.random.wrap_key_data(jax.numpy.asarray(leaf), impl=key) if key else leaf
+            )
     except Exception as error:  # whatever orbax raises about a damaged file
         raise DamagedCheckpointError(
             f"the checkpoint {path} is damaged ({brief(error)})"
@@ -352,7 +354,9 @@ def _describe(leaves: list[tuple[str, Any]]) -> tuple[list[dict], bytes]:
     entries, parts = [], []
     for name, leaf in leaves:
         shape, kind = _signature(leaf)
-        is_key = jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
+        is_key = isinstance(leaf, jax.Array) and jax.numpy.issubdtype(
+            leaf.dtype, jax.dtypes.prng_key
+        )
         array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
         entries.append(
             {

@@ -37,7 +37,7 @@ def unwritable(path: str | os.PathLike, error: OSError) -> WorkdirError:
       error: what the system said.
     """
     reason = error.strerror or str(error)
-    advice = _ADVICE.get(error.errno, "see to it")
+    advice = _ADVICE.get(error.errno or 0, "see to it")
     return WorkdirError(
         f"workdir: {pathlib.Path(path)} cannot be written ({reason}): {advice}. What was written "
         "before is intact, and the same command goes on from there"

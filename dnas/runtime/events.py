@@ -35,12 +35,12 @@ class Events:
                 # A random name cannot be that of a link that somebody put there.
                 self._writer = tensorboardX.SummaryWriter(
                     str(self._directory),
-                    purge_step=line["step"],
+                    purge_step=int(line["step"]),
                     filename_suffix=f".{secrets.token_hex(8)}",
                 )
             for name, value in line.items():
                 if name not in ("epoch", "step"):
-                    self._writer.add_scalar(name, value, line["step"])
+                    self._writer.add_scalar(name, value, int(line["step"]))
             self._writer.flush()
         except Exception as error:
             warnings.warn(f"no TensorBoard events will be written: {error!r}", stacklevel=2)

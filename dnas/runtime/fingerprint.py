@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dnas import data as datasets
@@ -71,7 +72,7 @@ def plain(value: Any, depth: int = 6) -> Any:
         return {str(name): plain(item, depth - 1) for name, item in value.items()}
     if isinstance(value, tuple | list):
         return [plain(item, depth - 1) for item in value]
-    if isinstance(value, np.ndarray | jax.Array) and jax.dtypes.issubdtype(value.dtype, np.number):
+    if isinstance(value, np.ndarray | jax.Array) and jnp.issubdtype(value.dtype, np.number):
         array = np.asarray(value)
         return {"array": list(array.shape), "checksum": zlib.crc32(array.tobytes())}
     if isinstance(value, functools.partial):

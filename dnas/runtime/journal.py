@@ -57,7 +57,8 @@ class Journal:
         self._files, self._interrupts = files, interrupts
         self._known = files.read_sealed_lines(_FILE)
         self._calls = self.measurements = 0
-        self._states = Checkpoints(files.folder("selection")) if files.path else None
+        folder = files.folder("selection")
+        self._states = None if folder is None else Checkpoints(folder)
         if self._states and not self._known:  # states of a journal that was removed
             shutil.rmtree(self._states.directory, ignore_errors=True)
         self._template: Any = None
@@ -114,6 +115,8 @@ class Journal:
         """A state as arrays, whether or not it was trained before."""
         if not isinstance(state, _Saved):
             return state
+        if self._states is None:
+            return state.again()
         try:
             return self._states.restore(self._template, state.call).tree
         except DamagedCheckpointError as error:
@@ -134,8 +137,9 @@ class Journal:
             return None
         line = self._known[self._calls - 1]
         if line.get("kind") != kind:
+            file = f"{self._files.path or ''}/{_FILE}"
             raise WorkdirError(
-                f"line {self._calls} of {self._files.path / _FILE} is {line.get('kind')!r}, this "
+                f"line {self._calls} of {file} is {line.get('kind')!r}, this "
                 f"selection measures {kind!r}: remove that file to select again"
             )
         return line

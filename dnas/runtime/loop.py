@@ -11,7 +11,7 @@ import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -34,8 +34,9 @@ class Feed(Protocol):
 
     steps_per_epoch: int
 
-    def chunks(self, start: int, stop: int, size: int) -> Iterator:
+    def chunks(self, start: int, stop: int, size: int) -> Generator:
         """Yields ``(batches, count)`` for the steps from `start` to before `stop`."""
+        ...
 
 
 class Replication(Protocol):
@@ -54,6 +55,7 @@ class Kept(Protocol):
     @property
     def trajectory(self) -> Mapping[str, np.ndarray]:
         """Arrays by name; all that there is to save."""
+        ...
 
     def resume(self, trajectory: Mapping[str, np.ndarray]) -> None:
         """Goes on from what was saved."""
@@ -204,7 +206,8 @@ class _Loop:
         self.per_epoch = feed.steps_per_epoch
         self.step, self.sums, self.history, self.compiled = 0, {}, [], False
         self.saved: int | None = None
-        self.checkpoints = Checkpoints(files.folder("checkpoints")) if files.path else None
+        folder = files.folder("checkpoints")
+        self.checkpoints = None if folder is None else Checkpoints(folder)
         # Some states hold infinities by design; only new ones are a sign of divergence.
         self.infinite = set(_not_finite(state))
         if self.checkpoints and (found := self.checkpoints.restore_newest(state)) is not None:
@@ -236,7 +239,7 @@ class _Loop:
     def run_chunks(
         self,
         advance: Advance,
-        chunks: Iterator,
+        chunks: Generator,
         bar: Progress,
         interrupts: Interrupts,
         save_seconds: float,
@@ -264,11 +267,11 @@ class _Loop:
 
     def settle(self, sums: Sums, count: int, bar: Progress) -> None:
         """Waits for a dispatch and takes in what it measured."""
-        sums = {name: float(value) for name, value in jax.device_get(dict(sums)).items()}
-        for name, value in sums.items():
+        found = {name: float(value) for name, value in jax.device_get(dict(sums)).items()}
+        for name, value in found.items():
             if not math.isfinite(value):
-                raise self.diverged(name, value, count, sums.get(_FINITE))
-        for name, value in sums.items():
+                raise self.diverged(name, value, count, found.get(_FINITE))
+        for name, value in found.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.step += count
         bar.update((self.step - 1) // self.per_epoch + 1, self.step, self.means())

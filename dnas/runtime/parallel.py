@@ -46,7 +46,7 @@ class Parallel:
         copies = jax.pmap(lambda tree, _: tree, in_axes=(None, 0), devices=self._local())
         return copies(tree, jnp.arange(self.devices))
 
-    def _local(self) -> list[jax.Device]:
+    def _local(self) -> list:
         return jax.local_devices()[: self.devices]
 
     def unreplicate(self, tree: Any) -> Any:

@@ -155,5 +155,14 @@ def _bar(title: str, total: int, start: int, stream: TextIO) -> Any:
     # Some terminals say that they have no columns or lines; tqdm would then show nothing.
     terminal = shutil.get_terminal_size((0, 0))
     sized = terminal.columns and terminal.lines
-    size = {"dynamic_ncols": True} if sized else {"ncols": terminal.columns or 120, "nrows": 24}
-    return tqdm(total=total, initial=start, desc=title, bar_format=style, file=stream, **size)
+    columns, lines = (None, None) if sized else (terminal.columns or 120, 24)
+    return tqdm(
+        total=total,
+        initial=start,
+        desc=title,
+        bar_format=style,
+        file=stream,
+        dynamic_ncols=bool(sized),
+        ncols=columns,
+        nrows=lines,
+    )

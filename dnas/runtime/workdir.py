@@ -88,7 +88,8 @@ class Workdir:
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes arrays as an ``.npz``, replacing the file in one piece."""
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
+        named: dict[str, Any] = dict(arrays)
+        np.savez_compressed(buffer, **named)
         self.write_bytes(name, buffer.getvalue())
 
     def write_bytes(self, name: str, data: bytes) -> None:
@@ -138,8 +139,8 @@ class Workdir:
         Args:
           line: numbers by name, `epoch` and `step` among them.
         """
-        if self.path is not None:
-            self.append_line("metrics.jsonl", line)
+        self.append_line("metrics.jsonl", line)
+        if self._events is not None:
             self._events.write(line)
 
     def append_line(self, name: str, line: Mapping[str, Any]) -> None:
@@ -180,14 +181,14 @@ class Workdir:
           name: of the file, which may not exist.
         """
         lines: list[dict[str, Any]] = []
-        texts = (self._read(name) or b"").splitlines(keepends=True)
+        texts, text = (self._read(name) or b"").splitlines(keepends=True), b""
         try:
             for number, text in enumerate(texts, 1):
                 lines.append(reading.unseal(reading.parse_json(text), number))
         except ValueError as error:
             if text is not texts[-1] or text.endswith(b"\n"):
                 warnings.warn(
-                    f"line {len(lines) + 1} of {self.path / name} is damaged "
+                    f"line {len(lines) + 1} of {self._where(name)} is damaged "
                     f"({reading.brief(error)}); it and those behind it are computed again",
                     stacklevel=2,
                 )
@@ -248,7 +249,11 @@ class Workdir:
             return parse(data)
         except ValueError as error:
             reason = reading.brief(error)
-            raise DamagedError(f"{self.path / name} is damaged ({reason})") from error
+            raise DamagedError(f"{self._where(name)} is damaged ({reason})") from error
+
+    def _where(self, name: str) -> pathlib.Path:
+        """The path of a file in a message."""
+        return pathlib.Path(self.path or "", name)
 
     def _read(self, name: str) -> bytes | None:
         if self.path is None or not (self.path / name).is_file():

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -61,7 +61,7 @@ def plot_alphas(
     inside = corner > 0 and math.ceil(len(strokes) / corner) * _ENTRY <= _AXES[1]
     if not inside:
         width = max(width, _LEFT + _RIGHT + _entry_width(strokes))
-        below = _legend_columns(strokes, width - 0.2)
+    below = _legend_columns(strokes, width - 0.2)
     bottom = _BOTTOM if inside else _BOTTOM + 0.12 + _ENTRY * math.ceil(len(strokes) / below)
     height = _TOP + bottom + sum(_TITLE + _PANEL[1] * count for count in lines.values())
 
@@ -250,7 +250,7 @@ def _legend(
     figure: "Figure",
     strokes: Mapping[str, style.Stroke],
     columns: int,
-    loc: str,
+    loc: Literal["upper right", "lower center"],
     anchor: tuple[float, float],
 ) -> None:
     from matplotlib.lines import Line2D

@@ -127,7 +127,8 @@ def _draw_cell(
         _draw_edge(axes, curve, strokes[edge.option])
     for edge, place in zip(cell, _label_places(cell, curves), strict=True):
         axes.text(
-            *place,
+            place[0],
+            place[1],
             style.readable(edge.option),
             ha="center",
             va="center",
@@ -164,8 +165,8 @@ def _draw_node(axes: "Axes", name: str, x: float, y: float, color: str) -> None:
             zorder=4,
         )
     )
-    centred = {"ha": "center", "va": "center_baseline"}
-    axes.text(x, y, name, fontsize=10, color=style.INK, zorder=5, **centred)
+    label = axes.text(x, y, name, fontsize=10, color=style.INK, zorder=5)
+    label.set(ha="center", va="center_baseline")
 
 
 def _port(edge: _Edge, cell: list[_Edge], node: int) -> float:
