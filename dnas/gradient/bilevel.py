@@ -21,6 +21,7 @@ from dnas.gradient.hypergrad import Hypergradient, Problem, gradients
 from dnas.gradient.perturb import Perturbation
 from dnas.gradient.regularize import Regularizer
 from dnas.gradient.relax import Relaxation
+from dnas.nn.supernet.owners import owners
 from dnas.space import Alphas, Mix, SearchSpace, Task, initial_alphas
 
 Batch = dict[str, jax.Array]  # 'image': uint8 [batch, height, width, channels]; 'label': [batch]
@@ -144,7 +145,8 @@ def bilevel(
         relaxation mixes or a perturbation does; or `alpha_interval` is not a whole number from 1.
     """
     checks.whole("alpha_interval", alpha_interval)
-    graph = skeleton(space, task).graph
+    graph, _, shapes = skeleton(space, task)
+    candidates = {} if freeze is None else owners(merge(graph, shapes))
     if getattr(getattr(space, "mixing", None), "single_path", False):
         check_single_path(space, relaxation, perturbation)
 
@@ -166,7 +168,7 @@ def bilevel(
             alpha_opt=alpha_optimizer.init(alphas),
             key=run_key,
             step=jnp.zeros((), jnp.int32),
-            extra=() if freeze is None else freeze.init(params),
+            extra=() if freeze is None else freeze.init(params, candidates),
         )
 
     @jax.jit  # one function of arrays for both batches: traced, differentiated, lowered only once
@@ -255,7 +257,7 @@ def bilevel(
         if freeze is not None:
             both, _ = gradients(valid.of_alphas, has_aux=True)(state.params, alphas)
             disagreeing = mean(both[0])
-            mask, extra = freeze.update(gradient, disagreeing, extra)
+            mask, extra = freeze.update(gradient, disagreeing, extra, candidates)
             # Neither in the norm that is clipped, nor moved by momentum and decay.
             gradient = jax.tree.map(jnp.multiply, gradient, mask)
         updates, weight_opt = weight_optimizer.update(gradient, state.weight_opt, state.params)

@@ -12,13 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from dnas import checks
+from dnas.nn.supernet.owners import Owners
 
 Params = Any
 
 SUM_THRESHOLD = 0.4  # as published; see `oles`
-
-# Where the parameters of fused operations keep their edges; see `dnas.nn.supernet.fused`.
-EDGE_AXIS = {"kernel": -2, "kernels": -2, "depthwise": -1, "pointwise": -2}
 
 
 class Frozen(NamedTuple):
@@ -37,16 +35,17 @@ class Freeze(NamedTuple):
     """A rule that freezes weights, as pure functions.
 
     Attributes:
-      init: ``params -> state``.
-      update: ``(train_gradient, valid_gradient, state) -> (mask, state)``: gradients of the two
-        losses in params, averaged over replicas; the mask has the structure of params and zeros
-        for what is frozen, else ones, in shapes that broadcast. It is for the *updates* of the
-        optimizer: momentum and decay would go on moving weights whose gradient is masked.
+      init: ``(params, owners) -> state``; the owners say which operation each parameter belongs
+        to, see `dnas.nn.supernet.owners`.
+      update: ``(train_gradient, valid_gradient, state, owners) -> (mask, state)``: gradients of the
+        two losses in params, averaged over replicas; the mask has the structure of params and
+        zeros for what is frozen, else ones, in shapes that broadcast. It is for the *updates* of
+        the optimizer: momentum and decay would go on moving weights whose gradient is masked.
       frozen: ``state -> Frozen``; a search asks it after every epoch.
     """
 
-    init: Callable[[Params], Any]
-    update: Callable[[Params, Params, Any], tuple[Params, Any]]
+    init: Callable[[Params, Owners], Any]
+    update: Callable[[Params, Params, Any, Owners], tuple[Params, Any]]
     frozen: Callable[[Any], Frozen]
 
 
@@ -110,14 +109,14 @@ def oles(window: int = 20, threshold: float | None = None, against: str = "sum")
     if not -1 <= threshold <= 1:
         raise ValueError(f"threshold={threshold!r}: expected a cosine, from -1 to 1")
 
-    def init(params: Params) -> OLESState:
-        shapes = jax.eval_shape(_by_operation, params, params)
-        if not shapes:
+    def init(params: Params, owners: Owners) -> OLESState:
+        if not owners:
             raise ValueError(
                 "freeze: no parameter of this supernet belongs to a candidate operation, so there "
-                "is nothing to freeze; leave it out, or name candidates as "
-                "`dnas.gradient.freeze.operation` expects it"
+                "is nothing to freeze; leave it out, or build the supernet of "
+                "`dnas.nn.supernet.mixed.MixedEdges`"
             )
+        shapes = jax.eval_shape(lambda params: _by_operation(params, params, owners), params)
 
         def zeros(dtype):
             return jax.tree.map(lambda x: jnp.zeros(x.shape, dtype), shapes)
@@ -125,15 +124,15 @@ def oles(window: int = 20, threshold: float | None = None, against: str = "sum")
         step, at_once = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
         return OLESState(zeros(bool), zeros(float), zeros(float), step, at_once)
 
-    def update(train_gradient, valid_gradient, state):
+    def update(train_gradient, valid_gradient, state, owners):
         other = valid_gradient
         if against == "sum":
             other = jax.tree.map(jnp.add, train_gradient, valid_gradient)
-        cosines = _cosines(train_gradient, other)
+        cosines = _cosines(train_gradient, other, owners)
         counts = jax.tree.map(
             lambda t, v: (t > 0) & (v > 0),
-            _by_operation(train_gradient, train_gradient),
-            _by_operation(valid_gradient, valid_gradient),
+            _by_operation(train_gradient, train_gradient, owners),
+            _by_operation(valid_gradient, valid_gradient, owners),
         )
         total = jax.tree.map(lambda s, x, c: s + jnp.where(c, x, 0.0), state.total, cosines, counts)
         seen = jax.tree.map(jnp.add, state.seen, counts)
@@ -144,45 +143,17 @@ def oles(window: int = 20, threshold: float | None = None, against: str = "sum")
         )
         total, seen = jax.tree.map(lambda x: jnp.where(decide, 0.0, x), (total, seen))
         at_once = jnp.maximum(state.at_once, _share(frozen) - _share(state.frozen))
-        return _mask(train_gradient, frozen), OLESState(frozen, total, seen, step, at_once)
+        return _mask(train_gradient, frozen, owners), OLESState(frozen, total, seen, step, at_once)
 
     return Freeze(init, update, lambda state: Frozen(_share(state.frozen), state.at_once))
 
 
-def operation(path: tuple[Hashable, ...]) -> tuple[str, int | None] | None:
-    """Which candidate operation a parameter of a supernet belongs to.
-
-    Args:
-      path: keys that lead to the parameter in the supernet's pure dictionary.
-
-    Returns:
-      A name that all parameters of the operation have in common, on all edges and in all cells of
-      a stack, and the parameter's axis of edges: None where it belongs to a single edge. None
-      for parameters that belong to no candidate.
-
-    Raises:
-      ValueError: a fused operation has a parameter whose axis of edges is not known.
-    """
-    if "operations" not in path:
-        return None
-    start = path.index("operations") + 2  # behind the operation's name
-    kind = path[start]
-    if kind == "edges":  # edge by edge: see `dnas.nn.supernet.mixed.EdgeByEdge`
-        return "/".join(map(str, path[: start + 2])), None
-    if kind not in EDGE_AXIS:
-        raise ValueError(
-            f"the parameter {'/'.join(map(str, path))!r} of a fused operation is called {kind!r}; "
-            f"its axis of edges is known only for {sorted(EDGE_AXIS)}: extend freeze.EDGE_AXIS"
-        )
-    return "/".join(map(str, path[:start])), EDGE_AXIS[kind]
-
-
-def _by_operation(a: Params, b: Params) -> dict[str, jax.Array]:
+def _by_operation(a: Params, b: Params, owners: Owners) -> dict[str, jax.Array]:
     """Inner products of two trees of gradients, ``[cells, edges]`` for each operation."""
     sums: dict[str, jax.Array] = {}
 
     def add(path, x, y):
-        if (found := operation(_keys(path))) is not None:
+        if (found := owners.get(_keys(path))) is not None:
             name, axis = found
             product = (x * y).astype(jnp.float32)
             product = product[..., None] if axis is None else jnp.moveaxis(product, axis, -1)
@@ -193,13 +164,13 @@ def _by_operation(a: Params, b: Params) -> dict[str, jax.Array]:
     return sums
 
 
-def _cosines(a: Params, b: Params) -> dict[str, jax.Array]:
+def _cosines(a: Params, b: Params, owners: Owners) -> dict[str, jax.Array]:
     """Cosines between two trees of gradients, ``[cells, edges]``; 0 where one of them is zero."""
-    norms = jax.tree.map(
-        lambda x, y: jnp.sqrt(x) * jnp.sqrt(y), _by_operation(a, a), _by_operation(b, b)
-    )
+    lengths = (_by_operation(x, x, owners) for x in (a, b))
+    norms = jax.tree.map(lambda x, y: jnp.sqrt(x) * jnp.sqrt(y), *lengths)
+    products = _by_operation(a, b, owners)
     return jax.tree.map(
-        lambda p, n: jnp.where(n > 0, p / jnp.where(n > 0, n, 1.0), 0.0), _by_operation(a, b), norms
+        lambda p, n: jnp.where(n > 0, p / jnp.where(n > 0, n, 1.0), 0.0), products, norms
     )
 
 
@@ -208,9 +179,9 @@ def _share(frozen: dict[str, jax.Array]) -> jax.Array:
     return jnp.concatenate([x.reshape(-1) for x in frozen.values()]).mean(dtype=jnp.float32)
 
 
-def _mask(params: Params, frozen: dict[str, jax.Array]) -> Params:
+def _mask(params: Params, frozen: dict[str, jax.Array], owners: Owners) -> Params:
     def mask(path, x):
-        if (found := operation(_keys(path))) is None:
+        if (found := owners.get(_keys(path))) is None:
             return jnp.ones((), x.dtype)
         name, axis = found
         shape = [len(x)] + [1] * (x.ndim - 1)

@@ -16,7 +16,7 @@ from jax import lax
 Net = TypeVar("Net", bound=nnx.Module)
 
 
-def weight(shape: tuple[int, ...], fan_in: int) -> nnx.Param:
+def weight(shape: tuple[int, ...], fan_in: int, edges: int | None = None) -> nnx.Param:
     """Declares a weight that starts uniform in +-1/sqrt(fan_in).
 
     This is PyTorch's default for convolutions and affine maps, biases included, which all
@@ -25,13 +25,15 @@ def weight(shape: tuple[int, ...], fan_in: int) -> nnx.Param:
     Args:
       shape: of the weight.
       fan_in: number of inputs that one output sees.
+      edges: where it holds the weights of several edges, their axis, counted from the end: stacks
+        of cells have further axes in front.
     """
-    return uniform(shape, fan_in**-0.5)
+    return uniform(shape, fan_in**-0.5, edges)
 
 
-def uniform(shape: tuple[int, ...], bound: float) -> nnx.Param:
-    """Declares a weight that starts uniform in +-`bound`."""
-    return nnx.Param(jnp.zeros(shape), bound=bound)
+def uniform(shape: tuple[int, ...], bound: float, edges: int | None = None) -> nnx.Param:
+    """Declares a weight that starts uniform in +-`bound`; `edges` is that of `weight`."""
+    return nnx.Param(jnp.zeros(shape), bound=bound, edges=edges)
 
 
 def initialise(network: Net, rngs: nnx.Rngs) -> Net:

@@ -178,7 +178,7 @@ def test_frozen_weights_stand_still_whatever_momentum_and_decay_want():
         ones["head"]["bias"] = jnp.where(frozen, 0.0, 1.0)
         return ones
 
-    def update(train, valid, state):
+    def update(train, valid, state, owners):
         count = state[0]
         return mask(train, count >= 2), (count + 1, train, valid)
 
@@ -186,7 +186,7 @@ def test_frozen_weights_stand_still_whatever_momentum_and_decay_want():
         share = (state[0] > 2).astype(jnp.float32)
         return Frozen(share, share)
 
-    freeze = Freeze(lambda params: (jnp.int32(0), params, params), update, frozen)
+    freeze = Freeze(lambda params, owners: (jnp.int32(0), params, params), update, frozen)
     decayed = optax.chain(
         optax.clip_by_global_norm(0.5), optax.add_decayed_weights(0.1), optax.sgd(0.1, 0.9)
     )
@@ -273,7 +273,7 @@ def test_replicas_agree_on_all_parts():
         noise = jax.random.uniform(key, mix["layers"].shape)
         return {"layers": mix["layers"] + 0.1 * jnp.sign(gradient["layers"]) + 0.01 * noise}
 
-    def update(train, valid, state):
+    def update(train, valid, state, owners):
         agree = jax.tree.map(lambda a, b: ((a * b).sum() > 0).astype(jnp.float32), train, valid)
         return agree, state + sum(jax.tree.leaves(agree))
 
@@ -282,7 +282,7 @@ def test_replicas_agree_on_all_parts():
         "relaxation": relax.gumbel_softmax(1.0, hard=False),
         "regularizers": (regularizer,),
         "perturbation": perturbation,
-        "freeze": Freeze(lambda params: jnp.zeros(()), update, lambda state: None),
+        "freeze": Freeze(lambda params, owners: jnp.zeros(()), update, lambda state: None),
         "warmup_steps": 1,
     }
     search, alone = make(axis_name=many.axis_name, **parts), make(**parts)

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from dnas.nn.supernet.mixed import MixedEdges
+from dnas.nn.supernet.owners import Owners, owners
 from dnas.space import Alphas, Decision, SearchSpace, Task
 
 Params = Any  # nested dictionaries of arrays, as `flax.nnx.to_pure_dict` makes them
@@ -50,7 +51,9 @@ def carry(
       ValueError: an edge of the new space has candidates that the old one lacks, the supernets'
         runs of cells do not correspond, or a weight became smaller in another way.
     """
-    return _carry(old_params, new_params, (), _kept_edges(old_space, new_space))
+    old, new = _supernet(old_space), _supernet(new_space)
+    known = _Carrying(_kept_edges(old_space, old, new_space, new), owners(new))
+    return _carry(old_params, new_params, (), known)
 
 
 def carry_alphas(
@@ -92,22 +95,32 @@ def _places(name: str, decision: Decision) -> list[tuple[tuple[int, int], tuple[
 
 
 class _Edges(NamedTuple):
-    """One fused operation: how many edges the old supernet has it on, and which are left."""
+    """One operation: how many edges the old supernet has it on, and which of them are left."""
 
     before: int
     kept: np.ndarray
 
 
-def _mixed_edges(space: SearchSpace) -> dict[tuple, MixedEdges]:
-    """The mixed edges of a supernet, by their place in its parameters."""
+class _Carrying(NamedTuple):
+    """What is known of the new supernet's operations and parameters, by their places."""
+
+    edges: Mapping[tuple, _Edges]
+    owners: Owners
+
+
+def _supernet(space: SearchSpace) -> nnx.Module:
     task = Task((8, 8, 3), 2)  # any: it does not change the edges
-    net = nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0)))
-    return {path: m for path, m in nnx.iter_modules(net) if isinstance(m, MixedEdges)}
+    return nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0)))
 
 
-def _kept_edges(old_space: SearchSpace, new_space: SearchSpace) -> dict[tuple, _Edges]:
-    """For each fused operation of the new supernet, by its place, the edges that keep it."""
-    old, new = _mixed_edges(old_space), _mixed_edges(new_space)
+def _kept_edges(
+    old_space: SearchSpace, old_net: nnx.Module, new_space: SearchSpace, new_net: nnx.Module
+) -> dict[tuple, _Edges]:
+    """For each operation of the new supernet, by its place, the edges that keep it."""
+    old, new = (
+        {path: module for path, module in nnx.iter_modules(net) if isinstance(module, MixedEdges)}
+        for net in (old_net, new_net)
+    )
     strides = [{path: mixed.stride for path, mixed in net.items()} for net in (old, new)]
     if strides[0] != strides[1]:
         raise ValueError(
@@ -128,16 +141,16 @@ def _kept_edges(old_space: SearchSpace, new_space: SearchSpace) -> dict[tuple, _
     return kept
 
 
-def _carry(old: Params, new: Params, path: tuple, kept: Mapping[tuple, _Edges]) -> Params:
+def _carry(old: Params, new: Params, path: tuple, known: _Carrying) -> Params:
     if not isinstance(new, dict):
-        return _carry_array(old, new, path, kept)
+        return _carry_array(old, new, path, known)
     carried = {}
     for key, value in new.items():
         source = key
-        if path[-1:] == ("edges",) and path[:-1] in kept:  # an operation that is not fused
-            source = int(kept[path[:-1]].kept[key])
+        if path[-1:] == ("edges",) and path[:-1] in known.edges:  # an operation that is not fused
+            source = int(known.edges[path[:-1]].kept[key])
         if source in old:
-            carried[key] = _carry(old[source], value, (*path, key), kept)
+            carried[key] = _carry(old[source], value, (*path, key), known)
         else:
             carried[key] = _like_last(old, value, key)
     return carried
@@ -152,19 +165,18 @@ def _like_last(old: Params, new: Params, key: Any) -> Params:
     return new
 
 
-def _carry_array(
-    old: jax.Array, new: jax.Array, path: tuple, kept: Mapping[tuple, _Edges]
-) -> jax.Array:
+def _carry_array(old: jax.Array, new: jax.Array, path: tuple, known: _Carrying) -> jax.Array:
     carried = np.asarray(old)  # NumPy's indexing: JAX would compile one for every shape
+    owner = known.owners.get(path)
+    if owner is not None and owner.axis is not None:
+        place = next(path[:i] for i in range(len(path)) if path[:i] in known.edges)
+        carried = carried.take(known.edges[place].kept, owner.axis)
     if "cells" in path and old.ndim == new.ndim:
-        edges = next((kept[path[:i]] for i in range(len(path)) if path[:i] in kept), None)
-        for axis, (n, m) in enumerate(zip(old.shape, new.shape, strict=True)):
+        for axis, (n, m) in enumerate(zip(carried.shape, new.shape, strict=True)):
             if axis == 0 and n < m:  # further cells are like the last one
                 carried = carried[np.minimum(np.arange(m), n - 1)]
             elif n < m:  # wider partial channels
                 carried = carried.take(np.arange(m) % n, axis)
-            elif n > m and edges is not None and (n, m) == (edges.before, len(edges.kept)):
-                carried = carried.take(edges.kept, axis)
     if carried.shape != new.shape:
         if "cells" not in path and isinstance(path[-1], int):
             return new  # an input convolution, now of a cell with other inputs

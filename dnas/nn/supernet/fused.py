@@ -20,7 +20,9 @@ from dnas.nn.layers import subsample_pair
 
 # Called as make(channels, edges, stride); the module it returns is called with images [batch,
 # height, width, channels] and the weights of the edges [edges], and returns the weighted outputs
-# [batch, height, width, edges or 1, channels]; without weights the outputs themselves.
+# [batch, height, width, edges or 1, channels]; without weights the outputs themselves. A parameter
+# is for all edges, or says in its metadata `edges` which axis is theirs, of size one for each; see
+# `dnas.nn.initial.weight`.
 FusedMaker = Callable[..., nnx.Module]
 
 
@@ -41,7 +43,7 @@ class FusedConv(nnx.Module):
 
     def __init__(self, channels: int, edges: int, stride: int, *, kernel: int):
         shape = (kernel, kernel, channels, edges, channels)
-        self.kernel = weight(shape, kernel**2 * channels)
+        self.kernel = weight(shape, kernel**2 * channels, edges=-2)
         self.stride = stride
 
     def __call__(self, x: jax.Array, weights: jax.Array | None = None) -> jax.Array:
@@ -59,7 +61,7 @@ class FusedReduction(nnx.Module):
             raise ValueError(
                 f"a factorized reduction needs an even number of channels, got {channels}"
             )
-        self.kernels = weight((2, channels, edges, channels // 2), channels)
+        self.kernels = weight((2, channels, edges, channels // 2), channels, edges=-2)
 
     def __call__(self, x: jax.Array, weights: jax.Array | None = None) -> jax.Array:
         """Maps `x` and weights it."""
@@ -84,8 +86,8 @@ class FusedSeparable(nnx.Module):
         dilation: int = 1,
     ):
         depthwise, pointwise = (kernel, kernel, channels, edges), (channels, edges, channels)
-        self.depthwise = nnx.List(weight(depthwise, kernel**2) for _ in range(repeats))
-        self.pointwise = nnx.List(weight(pointwise, channels) for _ in range(repeats))
+        self.depthwise = nnx.List(weight(depthwise, kernel**2, edges=-1) for _ in range(repeats))
+        self.pointwise = nnx.List(weight(pointwise, channels, edges=-2) for _ in range(repeats))
         self.stride, self.dilation = stride, dilation
 
     def __call__(self, x: jax.Array, weights: jax.Array | None = None) -> jax.Array:

@@ -91,13 +91,8 @@ class SinglePathEdges(MixedEdges):
         positions = [self.users[name].index(e) for e in edges]
         fused = not isinstance(operation, EdgeByEdge)
         if fused:
-            graph, alone = nnx.split(self.fused[name](self.channels, 1, self.stride))
-            whole = nnx.to_pure_dict(nnx.state(operation))
-            alone = nnx.to_pure_dict(alone)
-            own = [
-                jax.tree.map(functools.partial(_one_edge, position), whole, alone)
-                for position in positions
-            ]
+            graph = nnx.graphdef(self.fused[name](self.channels, 1, self.stride))
+            own = [_one_edge(nnx.state(operation), position) for position in positions]
         else:
             graph = nnx.graphdef(operation.edges[0])
             own = [nnx.to_pure_dict(nnx.state(operation.edges[p])) for p in positions]
@@ -121,12 +116,13 @@ def _weighted(path: Callable, i: int, weight: jax.Array, params: Any, x: jax.Arr
     return y * weight.astype(y.dtype)
 
 
-def _one_edge(edge: int, fused: jax.Array, alone: jax.Array) -> jax.Array:
-    """The slice of a fused operation's parameter that belongs to one edge.
+def _one_edge(state: nnx.State, edge: int) -> dict[str, Any]:
+    """The parameters of a fused operation on one of its edges, as if it had no others."""
 
-    Its axis of edges is where the parameter of a fused operation of a single edge is smaller.
-    """
-    for axis, (size, own) in enumerate(zip(fused.shape, alone.shape, strict=True)):
-        if size != own:
-            fused = lax.slice_in_dim(fused, edge * own, (edge + 1) * own, axis=axis)
-    return fused
+    def of_edge(path: tuple, variable: nnx.Variable) -> jax.Array:
+        del path
+        axis = variable.get_metadata().get("edges")
+        whole = variable[...]
+        return whole if axis is None else lax.slice_in_dim(whole, edge, edge + 1, axis=axis)
+
+    return nnx.to_pure_dict(nnx.map_state(of_edge, state))

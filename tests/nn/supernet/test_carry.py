@@ -113,6 +113,18 @@ def test_what_cannot_be_carried_is_refused():
             carry(space, supernet(space, 0)[1], other, supernet(other, 1)[1])
 
 
+def test_cells_are_not_taken_for_edges():
+    """One of three edges less, and one of three cells less: only the first can be carried."""
+    space = NASBench201(4, 3, 4, stages=1, operations=("skip_connect", "nor_conv_1x1"))
+    restricted = space.restrict({"cell": {"0->2": ("skip_connect",)}})
+    old, params, _ = carried(space, restricted)
+    place = lambda p: p["stages"][0]["cells"]["sources"][0]["operations"]["nor_conv_1x1"]  # noqa: E731
+    assert np.array_equal(place(params)["kernel"], place(old)["kernel"][..., [0, 2], :])
+    shallower = dataclasses.replace(restricted, cells=2)
+    with pytest.raises(ValueError, match="has the shape"):
+        carry(space, old, shallower, supernet(shallower, 1)[1])
+
+
 def test_alphas_find_their_rows_and_options_in_other_tables():
     mixing = Mixing(edge_normalization=True)
     space = NASBench201(nodes=3, operations=("none", "skip_connect", "nor_conv_1x1"), mixing=mixing)
