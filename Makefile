@@ -1,20 +1,24 @@
-# make search: the whole job on the embedded data set.  make test: linter, formatter check, tests.
+# make search: the whole job on the embedded data set.  make test: linter, types, docs, tests.
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 WORKDIR ?= runs/digits
 
-.PHONY: search test lint format clean
+.PHONY: search test lint docs format clean
 
 search: $(VENV)/installed
 	$(RUN) -m experiments.search --workdir=$(WORKDIR)
 
-test: $(VENV)/installed-test lint
+test: $(VENV)/installed-test lint docs
 	$(RUN) -m pytest -n auto --maxprocesses=4 --dist=worksteal
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright --pythonpath $(RUN)
+
+docs: $(VENV)/installed-test
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict --site-dir build/docs
 
 format: $(VENV)/installed-test
 	$(RUN) -m ruff check --fix .
