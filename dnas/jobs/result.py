@@ -13,8 +13,8 @@ from dnas.benchmarks import NASBench201
 from dnas.data import Augment, Dataset
 from dnas.genotype import Genotype
 from dnas.jobs import doubts
-from dnas.jobs.shared import make_shared
 from dnas.jobs.stages import Searched
+from dnas.jobs.trained import Classification, trained
 from dnas.jobs.trajectory import tables
 from dnas.nn.operations import Operations
 from dnas.runtime.interrupts import Interrupts
@@ -134,22 +134,8 @@ def _select(
         return found
     with Interrupts() as interrupts:
         journal = Journal(files, interrupts)
-        shared = make_shared(
-            searched.space,
-            data,
-            searched.method,
-            searched.state,
-            steps=searched.steps,
-            feed=searched.feed,
-            optimizer=searched.preset.finetuning().weight_optimizer(1),
-            training=searched.preset.retraining().weight_optimizer,
-            going_on=searched.going_on,
-            augment=augment,
-            key=searched.key,
-            journal=journal,
-            progress=progress,
-        )
-        genotype, record = select(shared)
+        task = Classification(data, augment)
+        genotype, record = select(trained(searched, task, journal, progress))
         searched.space.validate(genotype)
         measured = journal.measurements > 0
         choices = {part: genotype[part] for part in genotype.parts()}
@@ -194,7 +180,7 @@ def _draw(space: SearchSpace, result: SearchResult, files: Workdir) -> None:
     history = tables(result.trajectory, "mix")
     try:
         from dnas import viz
-        from dnas.selection.shared import choices_of, one_hot
+        from dnas.choices import choices_of, one_hot
 
         masks = one_hot(space, result.genotype)
         selected = {choice.table: masks[choice.table] for choice in choices_of(space)}

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from dnas import data as datasets
+from dnas.choices import ones
 from dnas.gradient import bilevel
 from dnas.jobs import trajectory
 from dnas.jobs.trajectory import Recorder, tables
@@ -19,7 +20,6 @@ from dnas.presets.stages import Span, spans
 from dnas.runtime import initialize, loop
 from dnas.runtime.parallel import Parallel
 from dnas.runtime.workdir import Workdir
-from dnas.selection.shared import ones
 from dnas.space import SearchSpace, Task
 
 History = list[dict[str, float]]

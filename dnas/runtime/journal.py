@@ -25,7 +25,7 @@ from dnas.runtime.reading import seal
 from dnas.runtime.workdir import Workdir, WorkdirError
 
 _FILE = "selection.jsonl"
-Arrays = tuple[np.ndarray, ...]
+Arrays = Mapping[str, np.ndarray]
 
 
 class _Saved(NamedTuple):
@@ -63,12 +63,12 @@ class Journal:
             shutil.rmtree(self._states.directory, ignore_errors=True)
         self._template: Any = None
 
-    def measured(self, kind: str, measure: Callable[[], Arrays]) -> Arrays:
-        """What a call measured.
+    def measured(self, kind: str, measure: Callable[[], Arrays]) -> dict[str, np.ndarray]:
+        """What a call measured, in float64.
 
         Args:
           kind: what is measured, with its extent, so that another selection is noticed.
-          measure: does it, float32 arrays; not called if it was done before.
+          measure: does it, numbers in arrays by name; not called if it was done before.
 
         Raises:
           Stopped: the selection is asked to stop; what was measured is kept.
@@ -76,11 +76,11 @@ class Journal:
         """
         line = self._next(kind)
         self.measurements += 1
-        if line is not None:
-            return tuple(np.asarray(values, np.float32) for values in line["values"])
-        found = measure()
-        self._note({"kind": kind, "values": [np.asarray(x).tolist() for x in found]})
-        return found
+        if line is None:
+            values = {name: np.asarray(x).tolist() for name, x in measure().items()}
+            line = {"kind": kind, "values": values}
+            self._note(line)
+        return {name: np.asarray(x, np.float64) for name, x in line["values"].items()}
 
     def trained(
         self, kind: str, state: Any, train: Callable[[Any], tuple[Any, Mapping[str, np.ndarray]]]

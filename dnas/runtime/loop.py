@@ -191,6 +191,34 @@ def run(
         bar.close()
 
 
+def advanced(
+    state: Any,
+    advance: Advance,
+    feed: Feed,
+    start: int,
+    steps: int,
+    check: Callable[[], None] = lambda: None,
+) -> Any:
+    """Some steps that are no run of their own: nothing is saved, summed or shown.
+
+    Args:
+      state: before; it is donated.
+      advance: as in `run`.
+      feed: batches for each step number.
+      start: number of the first step.
+      steps: how many.
+      check: called after each dispatch; may raise to stop.
+
+    Returns:
+      The state after them.
+    """
+    with contextlib.closing(feed.chunks(start, start + steps, default_chunk())) as chunks:
+        for batches, count in chunks:
+            state, _ = advance(state, batches, count)
+            check()
+    return state
+
+
 class _Loop:
     """Where a run is: the state on the devices, the steps done, the epoch's sums so far."""
 

@@ -5,21 +5,21 @@ be asked: its weights are shared by all architectures, so each of them, and each
 some option, can be validated without training.
 
 All happens through mixing weights, on the host, so that one compilation serves all questions. What
-an architecture is, only the space knows: whatever was decided is handed to `SearchSpace.discretize`
-as weights, and an option can be chosen if the space takes it when it is the strongest of all. That
-leaves out the 'none' of DARTS, and the tables of edge weights, without a rule for either.
+can be chosen is in `dnas.choices`.
 """
 
+from dnas.choices import masked, one_hot
+from dnas.selection.architectures import best_of_samples, local_search, short_trainings
+from dnas.selection.base import Selected, Selection, Supernet, Trained
 from dnas.selection.mixing import largest_of_close, limited_skips, strongest
-from dnas.selection.retrained import short_trainings
-from dnas.selection.shared import Selected, Selection, Shared, masked, one_hot
 from dnas.selection.stepwise import perturbation, progressive
-from dnas.selection.whole import best_of_samples, local_search, sample
+from dnas.strategies import sample
 
 __all__ = [
     "Selected",
     "Selection",
-    "Shared",
+    "Supernet",
+    "Trained",
     "best_of_samples",
     "largest_of_close",
     "limited_skips",

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dnas import checks
-from dnas.selection.shared import Choice, Selected, Selection, Shared, Tables, choices_of, replaced
+from dnas.choices import Choice, Tables, choices_of, replaced
+from dnas.selection.base import Selected, Selection, Trained
 
 _FAINT = 1e-6  # less than any weight that counts
 _CLEAR = 2.0  # an option with so many times the weight of another one leads clearly
@@ -14,7 +15,7 @@ _CLEAR = 2.0  # an option with so many times the weight of another one leads cle
 
 def strongest() -> Selection:
     """The architecture of the largest mixing weights, as the space's paper has it."""
-    return lambda shared: Selected(shared.space.discretize(shared.mix), [])
+    return lambda trained: Selected(trained.space.discretize(trained.mix), [])
 
 
 def limited_skips(limit: int = 2, every_part: bool = False) -> Selection:
@@ -35,15 +36,15 @@ def limited_skips(limit: int = 2, every_part: bool = False) -> Selection:
     """
     checks.whole("limit", limit, least=0)
 
-    def select(shared: Shared) -> Selected:
-        tables, record = {n: np.asarray(t) for n, t in shared.mix.items()}, []
-        parts = list(dict.fromkeys(choice.part for choice in choices_of(shared.space)))
+    def select(trained: Trained) -> Selected:
+        tables, record = {n: np.asarray(t) for n, t in trained.mix.items()}, []
+        parts = list(dict.fromkeys(choice.part for choice in choices_of(trained.space)))
         limited = parts if every_part else parts[:1]
         while True:
-            genotype = shared.space.discretize(tables)
+            genotype = trained.space.discretize(tables)
             skips = [
                 choice
-                for choice in choices_of(shared.space)
+                for choice in choices_of(trained.space)
                 if choice.part in limited and choice.is_skip(genotype[choice.part].get(choice.row))
             ]
             counts = collections.Counter(choice.part for choice in skips)
@@ -89,15 +90,15 @@ def largest_of_close(start: Selection | None = None, deviations: float = 1.0) ->
     checks.positive("deviations", deviations)
     start = start or strongest()
 
-    def select(shared: Shared) -> Selected:
-        if shared.parameters is None:
-            genotype, record = start(shared)
+    def select(trained: Trained) -> Selected:
+        if trained.parameters is None:
+            genotype, record = start(trained)
             return Selected(genotype, [{"parameters": "unknown"}, *record])
-        mix, record, parameters = dict(shared.mix), [], shared.parameters()
-        choices = [c for c in choices_of(shared.space) if c.table in parameters]
-        limits = _limits(shared.mix, choices, deviations)
+        mix, record, parameters = dict(trained.mix), [], trained.parameters()
+        choices = [c for c in choices_of(trained.space) if c.table in parameters]
+        limits = _limits(trained.mix, choices, deviations)
         for choice in choices:
-            logits = _logits(shared.mix, choice)
+            logits = _logits(trained.mix, choice)
             counted = np.array([not traits.identity for traits in choice.traits])
             sizes = parameters[choice.table][choice.index] * counted
             if not logits:
@@ -110,7 +111,7 @@ def largest_of_close(start: Selection | None = None, deviations: float = 1.0) ->
                 mix = _exchanged(mix, choice, first, best)
                 names = {"option": choice.options[best], "rather_than": choice.options[first]}
                 record.append(choice.place | names | {"behind": behind[best]})
-        genotype, rest = start(shared._replace(mix=mix))
+        genotype, rest = start(trained._replace(mix=mix))
         return Selected(genotype, [*record, *rest])
 
     return select

@@ -7,21 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dnas import checks, edges
+from dnas.choices import Choice, Tables, choices_of, masked, ones, replaced, stacked
+from dnas.evaluators.base import Score
 from dnas.genotype import Genotype
-from dnas.selection.shared import (
-    Choice,
-    Score,
-    Selected,
-    Selection,
-    Shared,
-    Tables,
-    choices_of,
-    generator,
-    masked,
-    ones,
-    replaced,
-    scores_of,
-)
+from dnas.selection.base import Selected, Selection, Trained
+from dnas.strategies.base import generator
 
 
 def perturbation(epochs: float = 5.0) -> Selection:
@@ -42,8 +32,8 @@ def perturbation(epochs: float = 5.0) -> Selection:
     """
     checks.not_negative("epochs", epochs, most=checks.MOST_WHOLE)
 
-    def select(shared: Shared) -> Selected:
-        supernet = _Supernet(shared)
+    def select(trained: Trained) -> Selected:
+        supernet = _Shrinking(trained)
 
         def decisions():
             for lists in supernet.rounds(supernet.choices):
@@ -51,10 +41,10 @@ def perturbation(epochs: float = 5.0) -> Selection:
             for lists in supernet.rounds(_contested(supernet)):
                 yield supernet.prune_by_removal, lists
 
-        steps = shared.steps(epochs)
+        steps = trained.steps(epochs)
         for number, (decide, lists) in enumerate(decisions()):
             if number and steps:
-                supernet.state = shared.finetune(supernet.state, supernet.mixed(), steps)
+                supernet.finetune(steps)
             for items in lists:
                 decide(items.pop())
         return Selected(supernet.decided(), supernet.record)
@@ -76,19 +66,19 @@ def progressive(epochs: float = 5.0) -> Selection:
     """
     checks.not_negative("epochs", epochs, most=checks.MOST_WHOLE)
 
-    def select(shared: Shared) -> Selected:
-        supernet, steps = _Supernet(shared), shared.steps(epochs)
+    def select(trained: Trained) -> Selected:
+        supernet, steps = _Shrinking(trained), trained.steps(epochs)
         strengths = {name: np.zeros_like(mask) for name, mask in supernet.masks.items()}
         for number, lists in enumerate(supernet.rounds(supernet.choices)):
             if number and steps:
-                supernet.state, supernet.mix = shared.resume(supernet.state, supernet.masks, steps)
+                supernet.resume(steps)
             for choices in lists:
                 choice = max(choices, key=lambda c: _certainty(c, supernet.mix))
                 choices.remove(choice)
                 supernet.decide_by_weight(choice, strengths)
         chosen = {choice.table for choice in supernet.choices}
         weights = {n: strengths[n] if n in chosen else supernet.mix[n] for n in strengths}
-        return Selected(shared.space.discretize(weights), supernet.record)
+        return Selected(trained.space.discretize(weights), supernet.record)
 
     return select
 
@@ -102,15 +92,24 @@ class _Node(NamedTuple):
     keep: int
 
 
-class _Supernet:
+class _Shrinking:
     """A supernet of which ever fewer options are left."""
 
-    def __init__(self, shared: Shared):
-        self.shared, self.state, self.mix = shared, shared.state, shared.mix
-        self.choices = choices_of(shared.space)
-        self.masks = ones(shared.space)
+    def __init__(self, trained: Trained):
+        self.space, self.supernet = trained.space, trained.supernet
+        self.state, self.mix = trained.supernet.state, trained.mix
+        self.choices = choices_of(trained.space)
+        self.masks = ones(trained.space)
         self.record: list[dict[str, Any]] = []
-        self.rng = generator(shared.key)
+        self.rng = generator(trained.key)
+
+    def finetune(self, steps: int) -> None:
+        """Trains the weights of what is left."""
+        self.state = self.supernet.finetune(self.state, self.mixed(), steps)
+
+    def resume(self, steps: int) -> None:
+        """Goes on with the search among what is left."""
+        self.state, self.mix = self.supernet.resume(self.state, self.masks, steps)
 
     def mixed(self) -> Tables:
         """The mixing weights that are left."""
@@ -118,7 +117,7 @@ class _Supernet:
 
     def decided(self) -> Genotype:
         """The architecture of what is left, whatever the weights of whole edges."""
-        return self.shared.space.discretize(self.masks)
+        return self.space.discretize(self.masks)
 
     def rounds(self, items: Sequence[Any]) -> Iterator[list[list[Any]]]:
         """Yields, until no items are left, one shuffled list for each part that has some.
@@ -135,14 +134,14 @@ class _Supernet:
         """How the supernet validates without some options of a row, for each removal."""
         mix = self.mixed()
         mixes = [replaced(mix, choice, list(out), 0.0) for choice, out in removals.values()]
-        scores = scores_of(self.shared.accuracy, self.state, mixes)
+        scores = self.supernet.validate(self.state, stacked(mixes)).each() if mixes else []
         return dict(zip(removals, scores, strict=True))
 
     def decide_by_removal(self, choice: Choice) -> None:
         """Leaves a row the option without which the supernet validates worst."""
         removals = {choice.options[o]: (choice, [o]) for o in choice.allowed}
         scores = self.without(removals if len(removals) > 1 else {})
-        option = min(scores or removals, key=scores.get)
+        option = _worst_first(scores)[0] if scores else next(iter(removals))
         self._leave(choice, choice.options.index(option))
         self._note(choice.place | {"option": option}, scores)
 
@@ -151,7 +150,7 @@ class _Supernet:
         choices = {choice.row: choice for choice in node.incoming}
         removals = {row: (c, range(len(c.options))) for row, c in choices.items()}
         scores = self.without(removals)
-        order = sorted(scores, key=scores.get)
+        order = _worst_first(scores)
         for row in order[node.keep :]:
             self.masks[choices[row].table][choices[row].index] = 0
         place = {"part": node.part, "node": node.name}
@@ -175,7 +174,7 @@ class _Supernet:
         self.record.append(decision | ({"without": facts} if facts else {}))
 
 
-def _contested(supernet: _Supernet) -> list[_Node]:
+def _contested(supernet: _Shrinking) -> list[_Node]:
     """The nodes that keep fewer edges than lead to them, once all edges have one option."""
     genotype = supernet.decided()
     dropped = [c for c in supernet.choices if c.row not in genotype[c.part]]
@@ -185,6 +184,10 @@ def _contested(supernet: _Supernet) -> list[_Node]:
         keep = sum(c.row in genotype[part] for c in mine)
         nodes.append(_Node(part, str(target), tuple(mine), keep))
     return nodes
+
+
+def _worst_first(scores: Mapping[str, Score]) -> list[str]:
+    return sorted(scores, key=lambda name: scores[name].order)
 
 
 def _certainty(choice: Choice, mix: Mapping[str, np.ndarray]) -> float:

@@ -101,13 +101,14 @@ def step(state, train_batch, valid_batch):
     return State(params, alphas, state.key, state.step + 1), {"train_loss": bright}
 
 
-def select(shared):
+def select(trained):
     every = {"cell": np.eye(3, dtype=np.float32)[:, None]}
-    record, state = [], shared.state
+    record, supernet = [], trained.supernet
+    state = supernet.state
     for count in range(3):
-        losses, _ = shared.accuracy(state, every)
+        losses = supernet.validate(state, every).metrics["loss"]
         record.append({"losses": losses.tolist()})
-        state = shared.finetune(state, {"cell": every["cell"][count]}, 1)
+        state = supernet.finetune(state, {"cell": every["cell"][count]}, 1)
     return Selected(Tiny().genotype(OPTIONS[int(np.argmax(losses))]), record)
 
 

@@ -27,9 +27,9 @@ def annealed(steps):
 def test_mixing_weights_are_those_of_the_last_step(tmp_path):
     seen = []
 
-    def select(shared):
-        seen.append(shared.mix["only"])
-        return selection.strongest()(shared)
+    def select(trained):
+        seen.append(trained.mix["only"])
+        return selection.strongest()(trained)
 
     def rule(records):
         return 2 if len(records) == 3 else None

@@ -16,6 +16,7 @@ from flax import nnx
 import dnas
 from dnas import data as datasets
 from dnas import discretize, presets, selection
+from dnas.evaluators import Fidelity
 from dnas.genotype import Genotype
 from dnas.gradient.stopping import Stopping
 from dnas.jobs import stages
@@ -175,9 +176,11 @@ class Best:
     def __init__(self):
         self.calls = []
 
-    def __call__(self, shared):
-        self.calls.append(shared)
-        losses, _ = shared.accuracy(shared.state, {"only": np.eye(3)[:, None]})
+    def __call__(self, trained):
+        self.calls.append(trained)
+        supernet = trained.supernet
+        scores = supernet.validate(supernet.state, {"only": np.eye(3)[:, None]})
+        losses = scores.metrics["loss"]
         best = list(CHOICES)[int(np.argmax(losses))]  # any choice that is not the strongest
         genotype = Genotype.create("activation", {"only": {"0->1": best}})
         return Selected(genotype, [{"losses": losses.tolist()}])
@@ -187,9 +190,9 @@ def test_a_selection_is_made_of_the_trained_supernet_and_only_once(tmp_path):
     select = Best()
     preset = presets.darts(selection=select, stopping=Asked(), alpha_learning_rate=0.5)
     result = run(preset, tmp_path)
-    (shared,) = select.calls
-    np.testing.assert_array_equal(shared.mix["only"], result.mix["only"])
-    np.testing.assert_array_equal(shared.state.alphas["only"], result.alphas["only"])
+    (trained,) = select.calls
+    np.testing.assert_array_equal(trained.mix["only"], result.mix["only"])
+    np.testing.assert_array_equal(trained.supernet.state.alphas["only"], result.alphas["only"])
     assert len(result.selection[0]["losses"]) == 3
     assert Genotype.load(tmp_path / "genotype.json") == result.genotype
     assert json.loads((tmp_path / "report.json").read_text())["selection"] == result.selection
@@ -303,12 +306,14 @@ TRIANGLE = NASBench201(
 )
 
 
-def two_initial_weights(shared):
+def two_initial_weights(trained):
     """As trainings that confirm others."""
-    mixes = {"cell": np.eye(3, dtype=np.float32)[[[0, 0, 0], [1, 0, 1]]]}
-    losses = [shared.train(2, mixes, weights)[0].tolist() for weights in (0, 1)]
+    mixes = np.eye(3, dtype=np.float32)[[[0, 0, 0], [1, 0, 1]]]
+    genotypes = [TRIANGLE.discretize({"cell": mix}) for mix in mixes]
+    scores = [trained.short_training(genotypes, Fidelity(2, seed)) for seed in (0, 1)]
+    losses = [found.metrics["loss"].tolist() for found in scores]
     assert len({*losses[0], *losses[1]}) == 4
-    return Selected(TRIANGLE.discretize(shared.mix), [{"losses": losses}])
+    return Selected(TRIANGLE.discretize(trained.mix), [{"losses": losses}])
 
 
 @pytest.mark.slow
@@ -347,14 +352,14 @@ def test_a_selection_goes_on_where_it_was_stopped(select, tmp_path, monkeypatch)
 
 
 def test_a_selection_that_searches_on_still_trains_weights():
-    def select(shared):
-        masks = {"only": np.ones((1, 3))}
-        state, mix = shared.resume(shared.state, masks, 4)
+    def select(trained):
+        masks, supernet = {"only": np.ones((1, 3))}, trained.supernet
+        state, mix = supernet.resume(supernet.state, masks, 4)
         for old, new in zip(
-            *map(jax.tree.leaves, (shared.state.params, state.params)), strict=True
+            *map(jax.tree.leaves, (supernet.state.params, state.params)), strict=True
         ):
             assert jnp.abs(old - new).max() > 1e-4
-        assert (mix["only"] != shared.mix["only"]).all()
+        assert (mix["only"] != trained.mix["only"]).all()
         return Selected(Activation().discretize(mix), [])
 
     # The cosine ends at zero; behind it the rate is a tenth of the first.

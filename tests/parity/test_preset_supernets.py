@@ -16,9 +16,10 @@ from flax import nnx
 
 from dnas import data as datasets
 from dnas import presets, selection, spaces
+from dnas.evaluators import Supernet
 from dnas.gradient import bilevel
 from dnas.gradient.stopping import Record, eigenvalue_ratio
-from dnas.jobs.shared import make_shared
+from dnas.jobs.trained import Classification
 from dnas.runtime.interrupts import Interrupts
 from dnas.runtime.journal import Journal
 from dnas.runtime.workdir import Workdir
@@ -151,14 +152,14 @@ def test_the_decisions_of_darts_pt():
     search = build(presets.darts(), SPACE)
     state = begin(search, 3)
     feed = datasets.make_feed(datasets.halve(data.train, 0), BATCH, jax.random.key(1))
-    shared = make_shared(
-        *(SPACE, data, search, state),
-        feed=feed,
+    supernet = Supernet(
+        *(SPACE, Classification(data, datasets.Augment()), search, state, feed),
         optimizer=optax.sgd(0.1),
-        key=jax.random.key(0),
         journal=Journal(Workdir(None), Interrupts()),
     )
-    genotype, record = selection.perturbation(epochs=0)(shared)
+    mix = {name: np.asarray(table) for name, table in softmax(state.alphas).items()}
+    trained = selection.Trained(SPACE, mix, jax.random.key(0), supernet, None, None)
+    genotype, record = selection.perturbation(epochs=0)(trained)
 
     half = feed.parts[1]
     pictures = (images[half.indices] / 255 - np.asarray(data.mean)) / np.asarray(data.std)

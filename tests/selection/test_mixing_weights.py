@@ -4,17 +4,17 @@ import functools
 
 import numpy as np
 import pytest
-from test_selection import CELL, SMALL, Planted
+from planted import CELL, SMALL, Planted
 
 from dnas import costs, selection, spaces
-from dnas.selection.shared import choices_of
+from dnas.choices import choices_of
 from dnas.space import Mixing, Task
 
 
 def test_strongest_is_what_the_space_says():
     planted = Planted(CELL)
     planted.mix["cell"][:, 3] = 0.9
-    genotype, record = selection.strongest()(planted.shared())
+    genotype, record = selection.strongest()(planted.trained())
     assert set(genotype["cell"].values()) == {"nor_conv_3x3"} and record == []
 
 
@@ -22,10 +22,10 @@ def test_the_weakest_skip_connections_give_way():
     planted = Planted(CELL)
     rows, (_, skip, *_, pool) = CELL.decisions["cell"]
     planted.mix["cell"] = np.float32([[0.1, s, 0.1, 0.1, 0.2] for s in (3, 1, 6, 4, 0.1, 2)])
-    free = selection.strongest()(planted.shared()).genotype["cell"]
+    free = selection.strongest()(planted.trained()).genotype["cell"]
     assert list(free.values()).count(skip) == 5
     for limit in range(6):
-        genotype, record = selection.limited_skips(limit)(planted.shared())
+        genotype, record = selection.limited_skips(limit)(planted.trained())
         weakest = [1, 5, 0, 3, 2][: 5 - limit]
         assert [d["row"] for d in record] == [rows[i] for i in weakest]
         assert genotype["cell"] == free | {rows[i]: pool for i in weakest}
@@ -37,7 +37,7 @@ def test_without_a_skip_connection_another_edge_may_win():
     normal = np.float32([[0, 2, 1], [0, 3, 1], [9, 5, 0.1], [9, 4, 0.3], [9, 0.1, 0.2]])
     normal = np.concatenate([normal, np.float32([[0, 0.1, 1]] * 4)])
     planted.mix = {"normal": normal, "reduce": np.float32([[0, 1, 0.1]] * 9)}
-    chosen = selection.limited_skips(2)(planted.shared())
+    chosen = selection.limited_skips(2)(planted.trained())
     assert [d["row"] for d in chosen.record] == ["0->2", "1->2"]
     assert {row: chosen.genotype["normal"].get(row) for row in SMALL.rows[:5]} == {
         "0->2": "sep_conv_3x3",
@@ -46,33 +46,33 @@ def test_without_a_skip_connection_another_edge_may_win():
         "1->3": "skip_connect",
         "2->3": None,
     }
-    chosen = selection.limited_skips(1)(planted.shared())
+    chosen = selection.limited_skips(1)(planted.trained())
     assert chosen.genotype["normal"]["1->3"] == "sep_conv_3x3"  # 0.3 is more than 0.2
-    chosen = selection.limited_skips(0)(planted.shared())
+    chosen = selection.limited_skips(0)(planted.trained())
     assert {"1->3", "2->3"} < set(chosen.genotype["normal"])  # and 0.1 is less
     # Other parts are left alone, unless they are asked for.
     assert set(chosen.genotype["reduce"].values()) == {"skip_connect"}
-    both = selection.limited_skips(1, every_part=True)(planted.shared())
+    both = selection.limited_skips(1, every_part=True)(planted.trained())
     counts = {
         p: list(both.genotype[p].values()).count("skip_connect") for p in ("normal", "reduce")
     }
     assert counts == {"normal": 1, "reduce": 1}
     assert [d["part"] for d in both.record].count("normal") == len(
-        selection.limited_skips(1)(planted.shared()).record
+        selection.limited_skips(1)(planted.trained()).record
     )
 
 
 def test_where_no_other_option_has_weight_the_first_operation_is_taken():
     planted = Planted(CELL)
     planted.mix["cell"] = np.tile(np.eye(5, dtype=np.float32)[1], (6, 1))  # as sparsemax may end
-    genotype, record = selection.limited_skips(2)(planted.shared())
+    genotype, record = selection.limited_skips(2)(planted.trained())
     options = list(genotype["cell"].values())
     assert options == ["nor_conv_1x1"] * 4 + ["skip_connect"] * 2 and len(record) == 4
 
 
 def test_skip_connections_without_an_alternative_stay():
     space = spaces.NASBench201(nodes=3, operations=("skip_connect",))
-    genotype, record = selection.limited_skips(0)(Planted(space).shared())
+    genotype, record = selection.limited_skips(0)(Planted(space).trained())
     assert set(genotype["cell"].values()) == {"skip_connect"} and len(record) == 3
 
 
@@ -80,7 +80,7 @@ def sized(planted, sizes=(0, 0, 1, 9, 0)):
     """With the number of parameters of each option, in all rows or each."""
     shapes = {n: (len(d.rows), len(d.options)) for n, d in planted.space.decisions.items()}
     tables = {n: np.broadcast_to(sizes, shape) for n, shape in shapes.items()}
-    return planted.shared(parameters=lambda: tables)
+    return planted.trained(parameters=lambda: tables)
 
 
 def softmax(logits, scale=1.0):
@@ -140,7 +140,7 @@ def test_a_skip_connection_counts_as_none_strided_or_not():
     planted.mix = {
         n: np.tile(np.float32([0.4, 0.39, 0.21]), (len(m), 1)) for n, m in planted.mix.items()
     }
-    assert selection.largest_of_close()(planted.shared(parameters=lambda: tables)).record == []
+    assert selection.largest_of_close()(planted.trained(parameters=lambda: tables)).record == []
 
 
 def test_sizes_are_those_of_the_row_and_weights_decide_where_they_tie():
@@ -160,13 +160,13 @@ def test_options_change_weights_and_edges_have_none_to_change():
     planted.mix["cell"] = softmax(LOGITS, 0.4)
     planted.mix["cell"][0] = 0.2
     sizes = np.broadcast_to((0, 0, 1, 9, 0), (6, 5))
-    shared = planted.shared(parameters=lambda: {"cell": sizes})
+    trained = planted.trained(parameters=lambda: {"cell": sizes})
 
-    def start(shared):
-        seen.append(shared.mix)
-        return selection.strongest()(shared)
+    def start(trained):
+        seen.append(trained.mix)
+        return selection.strongest()(trained)
 
-    genotype, _ = selection.largest_of_close(start)(shared)
+    genotype, _ = selection.largest_of_close(start)(trained)
     before, (after,) = planted.mix, seen
     np.testing.assert_array_equal(after["cell"][1], before["cell"][1])
     np.testing.assert_array_equal(after["cell"][2], before["cell"][2][[0, 1, 3, 2, 4]])
@@ -182,11 +182,11 @@ def test_options_that_cannot_be_taken_are_not_close_to_anything():
     near, far = [0, 0.1, 0.35], [0.9, 0.1, -0.2]
     planted.mix = {n: softmax([near] * 3 + [far] * 6) for n in planted.mix}
     (table, *_), parameters = planted.mix, sized(planted, (99, 0, 9)).parameters
-    genotype, record = selection.largest_of_close()(planted.shared(parameters=parameters))
+    genotype, record = selection.largest_of_close()(planted.trained(parameters=parameters))
     # The median deviation is 0.3 over the root of 2, or 0.21, which all leads exceed.
-    assert record == [] and genotype == selection.strongest()(planted.shared()).genotype
+    assert record == [] and genotype == selection.strongest()(planted.trained()).genotype
     planted.mix[table][0] = softmax([0, 0.3, 0.1])
-    (line,) = selection.largest_of_close()(planted.shared(parameters=parameters)).record
+    (line,) = selection.largest_of_close()(planted.trained(parameters=parameters)).record
     assert (line["option"], line["rather_than"]) == ("sep_conv_3x3", "skip_connect")
 
 
@@ -197,7 +197,7 @@ def test_spaces_with_two_options_a_row(name):
     costs_of = functools.partial(costs.parameters, space, Task((8, 8, 3), 10))
     planted, rng = Planted(space), np.random.default_rng(1)
     planted.mix = {n: softmax(rng.normal(size=t.shape)) for n, t in planted.mix.items()}
-    _, record = selection.largest_of_close()(planted.shared(parameters=costs_of))
+    _, record = selection.largest_of_close()(planted.trained(parameters=costs_of))
     changed = {(line["part"], line["row"]) for line in record}
     expected = set()
     for part in {choice.part for choice in choices_of(space)}:
@@ -219,7 +219,7 @@ def test_the_same_edges_are_kept():
         leads = np.where(np.arange(len(table)) % 2, 0.1, 0.3)[:, None] * [0, 1, 0]
         edges = 0.1 * rng.permutation(len(table))[:, None]
         planted.mix[name] = np.exp([0.0, 0.1, 0.1] + leads + edges).astype(np.float32)
-    before = selection.strongest()(planted.shared()).genotype
+    before = selection.strongest()(planted.trained()).genotype
     after, record = selection.largest_of_close()(sized(planted, (0, 0, 1)))
     assert before.parts() == after.parts() and len(record) == 8
     for part in before.parts():
@@ -261,7 +261,7 @@ def test_another_selection_goes_on_with_the_largest_of_close():
     assert sorted(genotype["cell"].values()) == sorted(expected)
     assert ["rather_than" in line for line in record] == [True] * 3 + [False] * 2
     # Without parameters it is that selection alone, and nothing changes in the supernet's weights.
-    shared = planted.shared()
-    genotype, record = selection.largest_of_close(start)(shared)
-    assert (genotype, record[1:]) == start(shared) and record[0] == {"parameters": "unknown"}
+    trained = planted.trained()
+    genotype, record = selection.largest_of_close(start)(trained)
+    assert (genotype, record[1:]) == start(trained) and record[0] == {"parameters": "unknown"}
     assert planted.mix["cell"][0].argmax() == 1

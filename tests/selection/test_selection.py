@@ -3,62 +3,15 @@
 import collections
 import itertools
 
-import jax
 import numpy as np
 import pytest
+from planted import CELL, SMALL, Planted, scores_of
 
 from dnas import selection, spaces
+from dnas.choices import choices_of
 from dnas.genotype import Genotype
-from dnas.selection.shared import choices_of
-from dnas.selection.whole import neighbors
 from dnas.space import Mixing
-
-CELL = spaces.NASBench201()
-SMALL = spaces.DARTS(nodes=3, operations=("none", "skip_connect", "sep_conv_3x3"))
-
-
-class Planted:
-    """A supernet that is as accurate as the sum of weights times what their options are worth."""
-
-    def __init__(self, space, seed=0, worth=None):
-        rng = np.random.default_rng(seed)
-        shapes = {n: (len(d.rows), len(d.options)) for n, d in space.decisions.items()}
-        self.worth = worth or {n: rng.uniform(size=shape) for n, shape in shapes.items()}
-        self.mix = {n: np.full((r, o), 1 / o, np.float32) for n, (r, o) in shapes.items()}
-        self.space, self.mixes, self.tuned, self.states = space, [], [], []
-
-    def accuracy(self, state, mixes):
-        count = len(next(iter(mixes.values())))
-        mine = [{n: t[i] for n, t in mixes.items()} for i in range(count)]
-        self.mixes += mine
-        self.states += [state] * count
-        values = np.array([self.value(mix) for mix in mine])
-        return -values, values
-
-    def value(self, mix):
-        return sum(float((mix[n] * self.worth[n]).sum()) for n in self.worth)
-
-    def finetune(self, state, mix, steps):
-        self.tuned.append((mix, steps))
-        return state + 1
-
-    def shared(self, seed=0, **fields):
-        mine = {"mix": self.mix, "accuracy": self.accuracy, "finetune": self.finetune}
-        fields = mine | {"resume": None, "key": jax.random.key(seed)} | fields
-        return selection.Shared(self.space, state=0, steps_per_epoch=10, **fields)
-
-    def best(self, part):
-        """The options worth most on each edge, by the option's worth; 'none' does not count."""
-        found = {}
-        for name, decision in self.space.decisions.items():
-            if name.split(".")[0] == part:
-                for row, values in zip(decision.rows, self.worth[name], strict=True):
-                    named = dict(zip(decision.options, values, strict=True))
-                    if self.space.name == "darts":
-                        named.pop("none", None)
-                    option = max(named, key=named.get)
-                    found[row] = (option, named[option])
-        return found
+from dnas.strategies.local_search import neighbors
 
 
 def test_options_that_the_space_cannot_take_are_no_choice():
@@ -79,8 +32,8 @@ def test_masked_rows_keep_their_weight():
 def test_perturbation_takes_what_is_missed_most():
     planted = Planted(CELL)
     planted.mix["cell"] = np.tile(np.float32([0.1, 0.5, 0.1, 0.2, 0.1]), (6, 1))
-    shared = planted.shared()
-    genotype, record = selection.perturbation(epochs=1.5)(shared)
+    trained = planted.trained()
+    genotype, record = selection.perturbation(epochs=1.5)(trained)
 
     # A second computation, in the order that the record tells.
     rows, options = CELL.decisions["cell"]
@@ -103,17 +56,17 @@ def test_perturbation_takes_what_is_missed_most():
             assert steps == 15
     assert len(planted.tuned) == 5 and len(planted.mixes) == 30
     assert planted.states == [n for n in range(6) for _ in range(5)]  # those that were tuned
-    assert genotype != selection.strongest()(shared).genotype
+    assert genotype != selection.strongest()(trained).genotype
 
 
 def test_losses_decide_between_equal_accuracies():
-    planted = Planted(CELL)
+    class Alike(Planted):
+        def validate(self, state, mixes):
+            scores = super().validate(state, mixes)
+            return scores_of(scores.metrics["loss"], 0 * scores.value)
 
-    def accuracy(state, mixes):
-        losses, values = planted.accuracy(state, mixes)
-        return losses, np.round(values * 0)
-
-    genotype, _ = selection.perturbation(epochs=0)(planted.shared(accuracy=accuracy))
+    planted = Alike(CELL)
+    genotype, _ = selection.perturbation(epochs=0)(planted.trained())
     assert genotype["cell"] == {row: option for row, (option, _) in planted.best("cell").items()}
     assert planted.tuned == []
 
@@ -123,7 +76,7 @@ def test_perturbation_decides_edges_and_then_the_topology(space):
     planted = Planted(space, seed=1)
     if "normal" in planted.worth:  # what the space cannot take tempts
         planted.worth["normal"][:, 0] = planted.worth["reduce"][:, 0] = 9.0
-    genotype, record = selection.perturbation(epochs=1)(planted.shared())
+    genotype, record = selection.perturbation(epochs=1)(planted.trained())
     nodes = range(2, 2 + space.nodes)
     for part in ("normal", "reduce"):
         best = planted.best(part)
@@ -151,25 +104,26 @@ def test_tables_of_edge_weights_are_left_alone():
     planted = Planted(space)
     planted.mix["cell.3"] = np.float32([[0.2, 0.5, 0.3]])
     for method in (selection.perturbation(1), selection.best_of_samples(5)):
-        method(planted.shared())
+        method(planted.trained())
     mixes = planted.mixes + [mix for mix, _ in planted.tuned]
     assert len(mixes) > 30
     assert all(np.array_equal(mix["cell.3"], planted.mix["cell.3"]) for mix in mixes)
 
 
 def test_progressive_decides_the_most_certain_row_first_and_searches_on():
-    planted = Planted(CELL)
+    class Searching(Planted):
+        def resume(self, state, masks, steps):
+            assert steps == 20
+            seen.append(masks["cell"].copy())
+            return state + 1, selection.masked({"cell": tables[state + 1]}, masks)
+
+    planted = Searching(CELL)
     rng = np.random.default_rng(0)
     tables = [np.float32(rng.dirichlet(np.full(5, 0.5), 6)) for _ in range(6)]
     planted.mix = {"cell": tables[0]}
     seen = []
 
-    def resume(state, masks, steps):
-        assert steps == 20
-        seen.append(masks["cell"].copy())
-        return state + 1, selection.masked({"cell": tables[state + 1]}, masks)
-
-    genotype, record = selection.progressive(epochs=2)(planted.shared(resume=resume))
+    genotype, record = selection.progressive(epochs=2)(planted.trained())
     rows, options = CELL.decisions["cell"]
     left = dict(enumerate(rows))
     for decision, table in zip(record, tables, strict=True):
@@ -186,13 +140,13 @@ def test_progressive_decides_the_most_certain_row_first_and_searches_on():
 def test_progressive_topology_follows_the_strength_of_choices():
     planted = Planted(SMALL, seed=3)
     planted.mix = {n: np.float32(w) for n, w in planted.worth.items()}
-    genotype, _ = selection.progressive(epochs=0)(planted.shared())
+    genotype, _ = selection.progressive(epochs=0)(planted.trained())
     assert genotype == SMALL.discretize(planted.mix)
 
 
 def test_best_of_samples_is_the_best_of_those_drawn():
     planted = Planted(CELL)
-    genotype, (record,) = selection.best_of_samples(40)(planted.shared())
+    genotype, (record,) = selection.best_of_samples(40)(planted.trained())
     assert record["drawn"] == 40 and 30 < record["different"] == len(planted.mixes)
     values = [planted.value(mix) for mix in planted.mixes]
     assert all((mix["cell"].sum(-1) == 1).all() and mix["cell"].max() == 1 for mix in planted.mixes)
@@ -204,9 +158,9 @@ def test_best_of_samples_is_the_best_of_those_drawn():
 
 def test_same_key_same_choice_other_key_other_choice():
     planted = Planted(CELL)
-    chosen = [selection.best_of_samples(3)(planted.shared(seed)) for seed in (0, 0, 1)]
+    chosen = [selection.best_of_samples(3)(planted.trained(seed)) for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1] and chosen[0].genotype != chosen[2].genotype
-    orders = [selection.perturbation(0)(planted.shared(seed)).record for seed in (0, 0, 1)]
+    orders = [selection.perturbation(0)(planted.trained(seed)).record for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
 
 
@@ -270,22 +224,15 @@ def test_neighbors_differ_in_one_row():
 @pytest.mark.parametrize("space", [CELL, SMALL], ids=["all edges", "top edges"])
 def test_local_search_climbs_to_the_best(space):
     planted = Planted(space, seed=2)
-    genotype, record = selection.local_search(sweeps=5)(planted.shared())
+    genotype, record = selection.local_search(sweeps=5)(planted.trained())
     best = Planted(space, seed=2)
-    expected, _ = selection.perturbation(0)(best.shared())  # additive: no interactions to miss
+    expected, _ = selection.perturbation(0)(best.trained())  # additive: no interactions to miss
     assert genotype == expected
     steps = [(d["instead_of"]["accuracy"], d["accuracy"]) for d in record]
     assert steps and all(a < b for a, b in steps)
     assert all(b == c for (_, b), (c, _) in itertools.pairwise(steps))
     keys = [tuple(mix[n].tobytes() for n in sorted(mix)) for mix in planted.mixes]
     assert len(set(keys)) == len(keys)  # nothing is asked twice
-
-
-def test_discrete_architectures_have_an_evaluation_of_their_own():
-    planted, other = Planted(CELL), Planted(CELL, seed=5)
-    shared = planted.shared(discrete=other.accuracy)
-    selection.best_of_samples(3)(shared)
-    assert other.mixes and not planted.mixes
 
 
 @pytest.mark.parametrize(

@@ -104,9 +104,9 @@ class _Clock:
     def times(self, selection: Any) -> Any:
         """The same selection, timed; None stays None."""
 
-        def timed(shared: Any) -> Any:
+        def timed(trained: Any) -> Any:
             began = time.monotonic()
-            selected = selection(shared)
+            selected = selection(trained)
             self.seconds += time.monotonic() - began
             return selected
 

@@ -7,16 +7,16 @@ import sys
 
 import numpy as np
 import pytest
-from test_selection import CELL, Planted
+from planted import CELL, Planted
 
 from dnas import selection
-from dnas.selection.shared import one_hot
+from dnas.choices import one_hot
 
 ROWS, OPTIONS = CELL.decisions["cell"]
 IMAGES = 1000
 
 
-def shared_of(planted, reached, images=IMAGES):
+def search_of(planted, reached, images=IMAGES):
     """A supernet whose architectures reach what a function of their mixing weights says."""
     trained = []
 
@@ -27,7 +27,7 @@ def shared_of(planted, reached, images=IMAGES):
         values = np.array([reached(mix) for mix in mine])
         return -values, values
 
-    return planted.shared(train=train, images=images), trained
+    return planted.trained(train=train, images=images), trained
 
 
 def taken(record):
@@ -54,8 +54,8 @@ def conv_cell():
 
 
 def test_only_significant_moves_are_taken_and_stale_ones_are_tried_again():
-    shared, trained = shared_of(conv_cell(), chain)
-    genotype, record = selection.short_trainings(epochs=1.5)(shared)
+    search, trained = search_of(conv_cell(), chain)
+    genotype, record = selection.short_trainings(epochs=1.5)(search)
     expected = dict.fromkeys(ROWS, "nor_conv_3x3") | {"0->3": "skip_connect"}
     assert dict(genotype["cell"]) == expected
     # 2->3 gained, too, but not where 0->3 has led; that took one more training, as did four others
@@ -83,14 +83,14 @@ def test_moves_that_gain_as_much_are_trained_longer(rivals, winner):
             return 0.2
         return (early if steps == 10 else late).get(OPTIONS[mix["cell"][3].argmax()], 0.3)
 
-    shared, trained = shared_of(conv_cell(), None)
+    trained = []
 
     def train(steps, mixes, weights=0):
         trained.extend((steps, mix) for mix in mixes["cell"])
         values = np.array([reached(steps, {"cell": mix}) for mix in mixes["cell"]])
         return -values, np.round(values, 1) if steps == 40 else values  # they look alike
 
-    genotype, record = selection.short_trainings(rivals=rivals)(shared._replace(train=train))
+    genotype, record = selection.short_trainings(rivals=rivals)(conv_cell().trained(train=train))
     assert genotype["cell"]["0->3"] == winner
     # 0.5 is significantly worse than 0.62 at 1,000 images, and no rival of it.
     options = [place["option"] for place in record[0]["proposed"]]
@@ -99,7 +99,7 @@ def test_moves_that_gain_as_much_are_trained_longer(rivals, winner):
 
 
 def single(reached):
-    """`Shared.train` where (loss, accuracy) follow from the steps and the edges with skips."""
+    """Short trainings where (loss, accuracy) follow from the steps and the edges with skips."""
     trained = []
 
     def train(steps, mixes, weights=0):
@@ -107,7 +107,7 @@ def single(reached):
         trained.extend((steps, key) for key in keys)
         return tuple(np.array([reached(steps, key) for key in keys]).T)
 
-    return conv_cell().shared(train=train, images=IMAGES), trained
+    return conv_cell().trained(train=train, images=IMAGES), trained
 
 
 @pytest.mark.parametrize("accuracy", [0.52, 0.45])
@@ -117,8 +117,8 @@ def test_the_least_loss_counts_among_significant_gains_only(accuracy):
         early = {(): (1.5, 0.3), (3,): (1.3, 0.5), (5,): (1.3, 0.5)}
         return (early if steps == 10 else late).get(skips, (2.0, 0.2))
 
-    shared, _ = single(reached)
-    genotype, record = selection.short_trainings()(shared)
+    search, _ = single(reached)
+    genotype, record = selection.short_trainings()(search)
     assert skips_of(genotype) == ["0->3"]
     assert len(record[0]["proposed"]) == 2 and len(taken(record)) == 1
 
@@ -129,8 +129,8 @@ def test_what_was_rejected_is_not_proposed_again():
             return 1.0, {(): 0.3, (3,): 0.5, (5,): 0.5, (1,): 0.36, (2,): 0.35}.get(skips, 0.2)
         return 1.0, {(1,): 0.6}.get(skips, 0.5)
 
-    shared, _ = single(reached)
-    genotype, record = selection.short_trainings()(shared)
+    search, _ = single(reached)
+    genotype, record = selection.short_trainings()(search)
     assert genotype["cell"]["0->2"] == "skip_connect"
     proposed = [[line["row"] for line in round["proposed"]] for round in record[:-1]]
     assert proposed[0] == ["0->3", "2->3"] and not record[0]["taken"]
@@ -145,16 +145,16 @@ def test_moves_that_lead_to_the_same_or_nowhere_are_proposed_once():
     """One edge is a 1x1 convolution: to change it and to do without them is the same."""
     planted = conv_cell()
     planted.mix["cell"][0] = [0.1, 0.35, 0.4, 0.05, 0.1]
-    shared, _ = shared_of(planted, lambda mix: 0.8 - 0.3 * float(mix["cell"][0, 2] > 0))
-    genotype, record = selection.short_trainings()(shared)
+    search, _ = search_of(planted, lambda mix: 0.8 - 0.3 * float(mix["cell"][0, 2] > 0))
+    genotype, record = selection.short_trainings()(search)
     assert genotype["cell"]["0->1"] == "skip_connect"
     proposed = [line for round in record[:-1] for line in round["proposed"]]
     assert "nor_conv_1x1" not in [line.get("without") for line in proposed]
 
 
 def test_moves_are_tried_again_only_while_trainings_are_left():
-    shared, trained = shared_of(conv_cell(), chain)
-    _, record = selection.short_trainings(count=26)(shared)
+    search, trained = search_of(conv_cell(), chain)
+    _, record = selection.short_trainings(count=26)(search)
     assert record[-1]["trainings"] == 26 and taken(record)[0]["row"] == "0->3"
     assert sum(steps == 10 for steps, _ in trained) == 26
 
@@ -164,8 +164,8 @@ def test_moves_are_proposed_by_what_they_gain_where_others_led(count, skips):
     """A skip connection on 2->3 or 0->2 is worth much without one on 0->3 only."""
     early = {(): 0.3, (3,): 0.6, (5,): 0.5, (1,): 0.45, (0,): 0.4, (0, 3): 0.62}
     late = {(): 0.3, (3,): 0.6, (0, 3): 0.7}
-    shared, _ = single(lambda steps, k: (1.0, (early if steps == 10 else late).get(k, 0.2)))
-    genotype, record = selection.short_trainings(rivals=1, count=count)(shared)
+    search, _ = single(lambda steps, k: (1.0, (early if steps == 10 else late).get(k, 0.2)))
+    genotype, record = selection.short_trainings(rivals=1, count=count)(search)
     assert skips_of(genotype) == skips
     assert record[-1]["trainings"] == count
 
@@ -179,8 +179,8 @@ def test_what_was_trained_before_is_compared_anew_without_a_training():
         others = 0.12 * float(skips[0]) - 0.1 * float(skips[[1, 2, 4, 5]].sum())
         return instead.get(OPTIONS[mix["cell"][3].argmax()], 0.3) + others
 
-    shared, _ = shared_of(conv_cell(), reached)
-    genotype, record = selection.short_trainings(rivals=1, count=26)(shared)
+    search, _ = search_of(conv_cell(), reached)
+    genotype, record = selection.short_trainings(rivals=1, count=26)(search)
     assert skips_of(genotype) == ["0->1", "0->3"]
     assert record[-1]["trainings"] == 26
 
@@ -196,16 +196,16 @@ def test_what_was_never_trained_shortly_is_compared_with_nothing():
         found = [(early if steps == 10 else late).get(tuple(r), 0.2) for r in rows[:, [0, 3]]]
         return -np.array(found), np.where(kept, found, 0.2)
 
-    shared = conv_cell().shared(train=train, images=IMAGES)
-    genotype, record = selection.short_trainings(rivals=1, count=27)(shared)
+    search = conv_cell().trained(train=train, images=IMAGES)
+    genotype, record = selection.short_trainings(rivals=1, count=27)(search)
     assert skips_of(genotype) == ["0->1", "0->3"]
     assert record[-1]["trainings"] == 27
 
 
 def test_what_gains_significantly_is_proposed_without_stale_rivals():
     reached = {(): 0.3, (3,): 0.6, (0,): 0.5, (1,): 0.45, (0, 3): 0.8}
-    shared, _ = single(lambda steps, skips: (1.0, reached.get(skips, 0.2)))
-    record = selection.short_trainings(rivals=2, count=27)(shared).record
+    search, _ = single(lambda steps, skips: (1.0, reached.get(skips, 0.2)))
+    record = selection.short_trainings(rivals=2, count=27)(search).record
     assert [[p["row"] for p in line["proposed"]] for line in record[:2]] == [["0->3"], ["0->1"]]
 
 
@@ -225,15 +225,15 @@ def test_only_significant_gains_are_proposed_without_those_that_gain_less(sigmas
 @pytest.mark.parametrize(("gain", "moves"), [(0.1, 1), (0.08, 0)])
 def test_longer_trainings_ask_for_more(gain, moves):
     """Of 1,000 images 0.1 are 4.5 standard errors, and 0.08 are 3.6."""
-    shared, _ = single(lambda steps, skips: (1.0, 0.5 + gain * float(skips == (3,))))
+    search, _ = single(lambda steps, skips: (1.0, 0.5 + gain * float(skips == (3,))))
     for settings, count in (({}, moves), ({"decisive": 5.0}, 0), ({"decisive": 3.0}, 1)):
-        genotype = selection.short_trainings(**settings)(shared).genotype
+        genotype = selection.short_trainings(**settings)(search).genotype
         assert skips_of(genotype) == count * ["0->3"]
 
 
 @pytest.mark.parametrize(("late", "moves"), [(0.6, 1), (0.52, 0)])
 def test_longer_trainings_have_the_last_word(late, moves):
-    shared, trained = shared_of(conv_cell(), None)
+    trained = []
 
     def train(steps, mixes, weights=0):
         trained.extend((steps, mix) for mix in mixes["cell"])
@@ -241,7 +241,7 @@ def test_longer_trainings_have_the_last_word(late, moves):
         values = np.where(skips, 0.51 if steps == 10 else late, 0.5)  # 0.45 standard errors
         return -values, values
 
-    genotype, record = selection.short_trainings(rivals=1)(shared._replace(train=train))
+    genotype, record = selection.short_trainings(rivals=1)(conv_cell().trained(train=train))
     assert genotype["cell"]["0->3"] == ("skip_connect" if moves else "nor_conv_3x3")
     assert len(taken(record)) == moves
     # The architecture and the one that gained most; and another one where that has led, after all
@@ -257,8 +257,8 @@ def test_what_longer_trainings_contradict_is_not_taken_and_the_next_is_tried():
     """A skip connection on 2->3 learns fastest, one on 0->3 is better in the end."""
     early = {(): 0.3, (5,): 0.6, (3,): 0.4}  # 0->3 is no rival of 2->3: 9 standard errors
     late = {(): 0.5, (5,): 0.55, (3,): 0.6}
-    shared, trained = single(lambda steps, k: (1.0, (early if steps == 10 else late).get(k, 0.2)))
-    genotype, record = selection.short_trainings()(shared)
+    search, trained = single(lambda steps, k: (1.0, (early if steps == 10 else late).get(k, 0.2)))
+    genotype, record = selection.short_trainings()(search)
     assert genotype["cell"]["0->3"] == "skip_connect" and genotype["cell"]["2->3"] != "skip_connect"
     lines = [(line["row"], line["taken"]) for line in record[:2]]
     assert lines == [("2->3", False), ("0->3", True)]
@@ -269,17 +269,19 @@ def test_what_longer_trainings_contradict_is_not_taken_and_the_next_is_tried():
 def test_of_moves_that_tie_the_likeliest_row_is_taken_whatever_hashes_say():
     """Run in processes of their own: the order of a set of strings differs between them."""
     script = (
-        "import test_retrained as t; from dnas import selection;"
+        "import test_racing as t; from dnas import selection;"
         "skips = lambda mix: 0.3 + 0.3 * float((mix['cell'].argmax(1) == 1).any());"
         "select = lambda r: selection.short_trainings(rivals=r);"
-        "found = [select(r)(t.shared_of(t.conv_cell(), skips)[0]).genotype for r in (1, 3)];"
+        "found = [select(r)(t.search_of(t.conv_cell(), skips)[0]).genotype for r in (1, 3)];"
         "print([[e for e, o in g['cell'].items() if o == 'skip_connect'] for g in found])"
     )
+    here = pathlib.Path(__file__).resolve()
+    paths = os.pathsep.join(map(str, here.parents[:3]))
+    environment = {**os.environ, "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"}
     for seed in ("0", "1"):
         done = subprocess.run(
             [sys.executable, "-c", script],
-            cwd=pathlib.Path(__file__).parent,
-            env={**os.environ, "PYTHONHASHSEED": seed, "JAX_PLATFORMS": "cpu"},
+            env={**environment, "PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
             check=True,
@@ -292,18 +294,18 @@ def test_what_is_significant_depends_on_the_images(decisive, moves):
     def reached(mix):
         return 0.5 + 0.02 * float(mix["cell"][0, 2] > 0)
 
-    shared, _ = shared_of(conv_cell(), reached, images=1000)  # 0.02 is 0.9 standard errors
-    _, record = selection.short_trainings(decisive=decisive)(shared)
+    search, _ = search_of(conv_cell(), reached, images=1000)  # 0.02 is 0.9 standard errors
+    _, record = selection.short_trainings(decisive=decisive)(search)
     assert len(taken(record)) == moves
-    shared, _ = shared_of(conv_cell(), reached, images=100_000)  # and here 8.9
-    assert len(taken(selection.short_trainings(decisive=decisive)(shared).record)) == 1
+    search, _ = search_of(conv_cell(), reached, images=100_000)  # and here 8.9
+    assert len(taken(selection.short_trainings(decisive=decisive)(search).record)) == 1
 
 
 def test_trainings_are_limited_and_the_likeliest_options_come_first():
     planted = conv_cell()
     planted.mix["cell"][4] = [0.05, 0.3, 0.02, 0.32, 0.31]
-    shared, trained = shared_of(planted, lambda mix: 0.5)
-    _, record = selection.short_trainings(count=3)(shared)
+    search, trained = search_of(planted, lambda mix: 0.5)
+    _, record = selection.short_trainings(count=3)(search)
     assert record[-1] == {"trainings": 3, "longer": 3, "confirmations": 0} and not taken(record)
     start, likeliest, without = [mix["cell"].argmax(-1).tolist() for _, mix in trained[:3]]
     assert start == [3, 3, 3, 3, 3, 3]
@@ -313,13 +315,13 @@ def test_trainings_are_limited_and_the_likeliest_options_come_first():
 
 def test_starts_where_another_selection_ends():
     planted = conv_cell()
-    shared, trained = shared_of(planted, lambda mix: 0.5)
+    search, trained = search_of(planted, lambda mix: 0.5)
     start = selection.best_of_samples(5)
-    genotype, record = selection.short_trainings(start)(shared)
-    assert genotype == start(shared).genotype
-    assert record[:1] == start(shared).record and not taken(record)
+    genotype, record = selection.short_trainings(start)(search)
+    assert genotype == start(search).genotype
+    assert record[:1] == start(search).record and not taken(record)
     np.testing.assert_array_equal(
-        trained[0][1]["cell"], one_hot(CELL, genotype, shared.mix)["cell"]
+        trained[0][1]["cell"], one_hot(CELL, genotype, search.mix)["cell"]
     )
 
 

@@ -1,75 +1,21 @@
-"""What all selections share: the trained supernet, and tables of mixing weights on the host."""
+"""The rows of a space that can be chosen in, and tables of mixing weights on the host.
+
+What an architecture is, only the space knows: whatever was decided is handed to
+`SearchSpace.discretize` as weights, and an option can be chosen if the space takes it when it is
+the strongest of all. That leaves out the 'none' of DARTS, and the tables of edge weights, without a
+rule for either.
+"""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from dnas.genotype import Genotype
 from dnas.space import SearchSpace, Traits
 
 Tables = dict[str, np.ndarray]  # [rows, options], or [n, rows, options] for n mixes
-
-
-class Shared(NamedTuple):
-    """A trained supernet, as selections see it; see `dnas.jobs.shared.make_shared`.
-
-    Attributes:
-      space: the search space.
-      mix: the mixing weights that the search ended with, without noise.
-      state: of the search. Selections only hand it on.
-      accuracy: ``(state, mixes) -> (losses [n], accuracies [n])`` on fixed images of the
-        architecture's half.
-      finetune: ``(state, mix, steps) -> state``: trains the weights at fixed mixing weights, on
-        their own half.
-      resume: ``(state, masks, steps) -> (state, mix)``: goes on with the search, weights and
-        alphas, where rows with a single 1 in their mask are decided.
-      steps_per_epoch: of `finetune` and `resume`.
-      key: PRNG key of the selection.
-      discrete: `accuracy` for mixes with at most one weight above zero in each row of
-        operations, which may be quicker; None for `accuracy` itself.
-      train: ``(steps, mixes, weights=0) -> (losses [n], accuracies [n])``: trains each of such
-        mixes by itself, all from the same initial weights, those of this number, with its noise and
-        augmentation, on the same images in the same order, and validates on all of the
-        architecture's half.
-      images: that `train` validates on.
-      parameters: ``() -> {table: [rows, options]}``, as `dnas.costs.parameters` has it; None in
-        spaces that `dnas.costs` does not know.
-    """
-
-    space: SearchSpace
-    mix: Tables
-    state: Any
-    accuracy: Callable[[Any, Tables], tuple[np.ndarray, np.ndarray]]
-    finetune: Callable[[Any, Tables, int], Any]
-    resume: Callable[[Any, Tables, int], tuple[Any, Tables]]
-    steps_per_epoch: int
-    key: jax.Array
-    discrete: Callable[[Any, Tables], tuple[np.ndarray, np.ndarray]] | None = None
-    train: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
-    images: int = 0
-    parameters: Callable[[], Tables] | None = None
-
-    def steps(self, epochs: float) -> int:
-        """So many epochs in steps."""
-        return round(epochs * self.steps_per_epoch)
-
-
-class Selected(NamedTuple):
-    """What a selection chose.
-
-    Attributes:
-      genotype: the architecture.
-      record: the decisions on the way to it, as plain data for the report.
-    """
-
-    genotype: Genotype
-    record: list[dict[str, Any]]
-
-
-Selection = Callable[[Shared], Selected]
 
 
 class Choice(NamedTuple):
@@ -104,18 +50,6 @@ class Choice(NamedTuple):
     def place(self) -> dict[str, str]:
         """Where it is, for the record."""
         return {"part": self.part, "row": self.row}
-
-
-class Score(NamedTuple):
-    """How well a supernet or an architecture validates; the larger the better."""
-
-    accuracy: float
-    negative_loss: float
-
-    @property
-    def facts(self) -> dict[str, float]:
-        """The numbers, for the record."""
-        return {"accuracy": self.accuracy, "loss": -self.negative_loss}
 
 
 @functools.lru_cache(maxsize=32)
@@ -179,23 +113,6 @@ def masked(mix: Mapping[str, Any], masks: Mapping[str, np.ndarray]) -> Tables:
     return tables
 
 
-def scores_of(
-    accuracy: Callable[[Any, Tables], tuple[Any, Any]], state: Any, mixes: Sequence[Tables]
-) -> list[Score]:
-    """Scores by `Shared.accuracy` or `Shared.discrete`; a loss that is NaN is the worst."""
-    if not mixes:
-        return []
-    stacked = {n: np.stack([mix[n] for mix in mixes]).astype(np.float32) for n in mixes[0]}
-    losses, accuracies = accuracy(state, stacked)
-    losses = np.nan_to_num(np.asarray(losses, np.float64), nan=np.inf)
-    return [Score(float(a), -float(x)) for x, a in zip(losses, accuracies, strict=True)]
-
-
-def generator(key: jax.Array) -> np.random.Generator:
-    """A generator on the host that a PRNG key stands for."""
-    return np.random.default_rng(np.asarray(jax.random.bits(key, (4,))))
-
-
 def ones(space: SearchSpace) -> Tables:
     """Tables of equal weights."""
     return {n: np.ones((len(d.rows), len(d.options))) for n, d in space.decisions.items()}
@@ -206,3 +123,13 @@ def replaced(tables: Tables, choice: Choice, options: Any, value: float) -> Tabl
     changed = tables[choice.table].copy()
     changed[choice.index, options] = value
     return {**tables, choice.table: changed}
+
+
+def stacked(mixes: Sequence[Tables]) -> Tables:
+    """Mixes as one: float32 tables ``[n, rows, options]``."""
+    return {n: np.stack([mix[n] for mix in mixes]).astype(np.float32) for n in mixes[0]}
+
+
+def count(mixes: Tables) -> int:
+    """How many mixes were stacked."""
+    return len(next(iter(mixes.values())))

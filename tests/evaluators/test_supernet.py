@@ -1,6 +1,7 @@
-"""A real supernet, tiny, behind selections: same numbers as by hand, one compilation."""
+"""A real supernet, tiny, and its evaluators: same numbers as by hand, one compilation."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,10 @@ import pytest
 from flax import nnx
 
 from dnas import costs, data, presets, search, selection, spaces
+from dnas.choices import stacked
+from dnas.evaluators import Fidelity, SharedWeights, ShortTraining, Supernet
 from dnas.gradient import bilevel
-from dnas.jobs.shared import make_shared
+from dnas.jobs.trained import Classification
 from dnas.runtime.interrupts import Interrupts
 from dnas.runtime.journal import Journal
 from dnas.runtime.workdir import Workdir
@@ -29,6 +32,7 @@ class Trained:
         self.data = data.digits()
         self.feed = data.make_feed(data.halve(self.data.train, 0), BATCH, jax.random.key(1))
         preprocess = data.preprocess(data.Augment(), self.data.mean, self.data.std)
+        self.task = Classification(self.data, data.Augment())
         task = Task(self.data.image_shape, self.data.classes)
         self.search = presets.darts(alpha_learning_rate=0.1).build(
             SPACE, task, steps_per_epoch=11, epochs=2, preprocess=preprocess
@@ -49,16 +53,33 @@ class Trained:
 
         patch.setattr(nas_bench_201.Supernet, "__call__", counted)
 
-    def shared(self, seed=0, images=130):
-        optimizer = optax.sgd(0.1)
-        return make_shared(
-            *(SPACE, self.data, self.search, self.state),
-            feed=self.feed,
-            optimizer=optimizer,
-            images=images,
-            key=jax.random.key(seed),
+    def supernet(self, examples=130):
+        return Supernet(
+            *(SPACE, self.task, self.search, self.state, self.feed),
+            optimizer=optax.sgd(0.1),
+            examples=examples,
             journal=Journal(Workdir(None), Interrupts()),
         )
+
+    def short_training(self, others=None):
+        return ShortTraining(
+            *(SPACE, self.task, self.search, self.feed),
+            optimizer=lambda steps: optax.sgd(0.1),
+            others=others,
+            key=jax.random.key(0),
+            noise=jax.random.key(1),
+            journal=Journal(Workdir(None), Interrupts()),
+        )
+
+    @property
+    def mix(self):
+        return {"cell": np.asarray(jax.nn.softmax(self.state.alphas["cell"]))}
+
+    def ended(self, supernet, seed=0):
+        """The search's end, as selections see it."""
+        validate = functools.partial(supernet.validate, self.state, single_path=True)
+        weights = SharedWeights(SPACE, validate, self.mix)
+        return selection.Trained(SPACE, self.mix, jax.random.key(seed), supernet, weights, None)
 
     def by_hand(self, params, mix, rows, part):
         """Mean loss and accuracy over batches of these images."""
@@ -78,15 +99,26 @@ def trained():
         yield Trained(patch)
 
 
+def pair(scores):
+    """Losses and accuracies ``[2, n]``."""
+    return np.stack([scores.metrics["loss"], scores.metrics["accuracy"]])
+
+
+def cell(options):
+    """The architecture of some options."""
+    return SPACE.discretize({"cell": np.eye(5)[options]})
+
+
 @pytest.mark.slow
 def test_selections_on_a_supernet_are_deterministic_and_compile_once(trained):
-    shared = trained.shared()
+    supernet = trained.supernet()
+    ended = trained.ended(supernet)
     before = trained.traces
-    first = selection.perturbation(epochs=0.3)(shared)  # 3 steps of fine-tuning
+    first = selection.perturbation(epochs=0.3)(ended)  # 3 steps of fine-tuning
     traces = trained.traces - before
     assert 2 <= traces <= 4  # evaluation, and fine-tuning: its metrics' shapes take one more
-    again = selection.perturbation(epochs=0.3)(shared)
-    other = selection.perturbation(epochs=0.6)(shared._replace(key=jax.random.key(1)))
+    again = selection.perturbation(epochs=0.3)(ended)
+    other = selection.perturbation(epochs=0.6)(trained.ended(supernet, seed=1))
     assert trained.traces - before == traces
     assert first == again and len(other.record) == 3
     SPACE.validate(first.genotype)
@@ -95,38 +127,39 @@ def test_selections_on_a_supernet_are_deterministic_and_compile_once(trained):
     taken = [d["without"][d["option"]]["accuracy"] for d in first.record]
     assert lows == taken
 
-    sampled = selection.best_of_samples(6)(shared)
+    sampled = selection.best_of_samples(6)(ended)
     assert trained.traces - before == traces + 1  # single paths have a program of their own
     genotype, (record,) = sampled
     assert record["accuracy"] == max(score["accuracy"] for score in record["scores"])
-    mix = selection.one_hot(SPACE, genotype, shared.mix)
-    mixed = shared.accuracy(shared.state, {"cell": mix["cell"][None]})
-    np.testing.assert_allclose([record["loss"], record["accuracy"]], np.ravel(mixed), rtol=1e-4)
+    mix = selection.one_hot(SPACE, genotype, trained.mix)
+    mixed = supernet.validate(trained.state, stacked([mix]))
+    np.testing.assert_allclose([record["loss"], record["accuracy"]], pair(mixed)[:, 0], rtol=1e-4)
 
 
 @pytest.mark.slow
 def test_numbers_are_those_of_the_supernet(trained):
-    shared = trained.shared()
+    supernet, state = trained.supernet(), trained.state
     half = trained.feed.parts[1]
-    rows = np.linspace(0, len(half) - 1, 128).astype(int)  # 130 images are two whole batches
-    mixes = {"cell": np.stack([shared.mix["cell"], np.eye(5, dtype=np.float32)[[3, 3, 3]]])}
-    losses, accuracies = shared.accuracy(shared.state, mixes)
+    rows = np.linspace(0, len(half) - 1, 128).astype(int)  # 130 examples are two whole batches
+    mixes = {"cell": np.stack([trained.mix["cell"], np.eye(5, dtype=np.float32)[[3, 3, 3]]])}
+    scores = supernet.validate(state, mixes)
     for i in range(2):
-        expected = trained.by_hand(shared.state.params, {"cell": mixes["cell"][i]}, rows, 1)
-        np.testing.assert_allclose((losses[i], accuracies[i]), expected, rtol=1e-4)
-    np.testing.assert_allclose(shared.mix["cell"], jax.nn.softmax(shared.state.alphas["cell"]))
-    few, _ = trained.shared(images=1).accuracy(shared.state, mixes)
-    some = trained.by_hand(
-        shared.state.params, shared.mix, np.linspace(0, len(half) - 1, BATCH).astype(int), 1
-    )
-    np.testing.assert_allclose(few[0], some[0], rtol=1e-4)  # one batch is the least
+        expected = trained.by_hand(state.params, {"cell": mixes["cell"][i]}, rows, 1)
+        np.testing.assert_allclose(pair(scores)[:, i], expected, rtol=1e-4)
+    p = scores.metrics["accuracy"]
+    np.testing.assert_array_equal(scores.value, p)
+    np.testing.assert_allclose(scores.error, np.sqrt(p * (1 - p) / 128), rtol=1e-6)
+    few = trained.supernet(examples=1).validate(state, mixes)
+    some = np.linspace(0, len(half) - 1, BATCH).astype(int)
+    expected = trained.by_hand(state.params, trained.mix, some, 1)
+    np.testing.assert_allclose(pair(few)[:, 0], expected, rtol=1e-4)  # one batch is the least
 
 
 @pytest.mark.slow
 def test_fine_tuning_by_hand(trained):
-    shared = trained.shared()
+    supernet, state = trained.supernet(), trained.state
     mix = {"cell": jnp.float32([[0, 0, 0, 1, 0], [0, 0.5, 0, 0.5, 0], [0, 1, 0, 0, 0]])}
-    tuned = shared.finetune(shared.state, mix, 1)
+    tuned = supernet.finetune(state, mix, 1)
     # The batch is that of the search's next step.
     ((train, _),) = [batches for batches, _ in trained.feed.chunks(5, 6, 1)]
     images = data.normalise(train["image"][0], trained.data.mean, trained.data.std)
@@ -135,59 +168,62 @@ def test_fine_tuning_by_hand(trained):
         logits = bilevel.merge(trained.graph, params)(images, mix)
         return optax.softmax_cross_entropy_with_integer_labels(logits, train["label"][0]).mean()
 
-    gradient = jax.jit(jax.grad(loss))(shared.state.params)
-    expected = jax.tree.map(lambda w, g: w - 0.1 * g, shared.state.params, gradient)
+    gradient = jax.jit(jax.grad(loss))(state.params)
+    expected = jax.tree.map(lambda w, g: w - 0.1 * g, state.params, gradient)
     for found, right in zip(*map(jax.tree.leaves, (tuned.params, expected)), strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-6)
-    assert (int(tuned.step), int(shared.state.step)) == (6, 5)  # what came in is still there
-    np.testing.assert_array_equal(tuned.alphas["cell"], shared.state.alphas["cell"])
+    assert (int(tuned.step), int(state.step)) == (6, 5)  # what came in is still there
+    np.testing.assert_array_equal(tuned.alphas["cell"], state.alphas["cell"])
 
 
 @pytest.mark.slow
 def test_trainings_from_scratch_are_those_of_fine_tuned_first_weights(trained):
-    shared = trained.shared()
-    options = np.array([[3, 3, 3], [1, 3, 2]])
-    mixes = {"cell": np.eye(5, dtype=np.float32)[options]}
+    short_training, supernet = trained.short_training(), trained.supernet()
+    genotypes = [cell([3, 3, 3]), cell([1, 3, 2])]
     half = trained.feed.parts[1]
-    assert shared.images == len(half) // BATCH * BATCH
-    sizes = costs.parameters(SPACE, Task(trained.data.image_shape, trained.data.classes))
-    np.testing.assert_array_equal(shared.parameters()["cell"], sizes["cell"])
-    rows = np.linspace(0, len(half) - 1, shared.images).astype(int)
-    for weights in (0, 1):
-        found = shared.train(2, mixes, weights)
-        first = trained.search.init(jax.random.fold_in(jax.random.key(0), weights))
-        for i in range(2):  # all begin with these weights, and with the first images
-            mix = {"cell": mixes["cell"][i]}
-            tuned = shared.finetune(first, mix, 2)  # with that optimizer, in the mixed supernet
-            expected = trained.by_hand(tuned.params, mix, rows, 1)
-            np.testing.assert_allclose(np.array(found)[:, i], expected, rtol=1e-3)
+    rows = np.linspace(0, len(half) - 1, len(half) // BATCH * BATCH).astype(int)
+    for seed in (0, 1):
+        scores = short_training(genotypes, Fidelity(2, seed))
+        np.testing.assert_array_equal(scores.cost, [2, 2])
+        first = trained.search.init(jax.random.fold_in(jax.random.key(0), seed))
+        for i, genotype in enumerate(genotypes):  # all begin with these weights and images
+            mix = selection.one_hot(SPACE, genotype)
+            tuned = supernet.finetune(first, mix, 2)  # with that optimizer, in the mixed supernet
+            expected = trained.by_hand(tuned.params, {"cell": jnp.float32(mix["cell"])}, rows, 1)
+            np.testing.assert_allclose(pair(scores)[:, i], expected, rtol=1e-3)
+
+
+def test_a_training_without_steps_is_refused(trained):
+    with pytest.raises(ValueError, match="budget=None: expected a number of training steps"):
+        trained.short_training()([cell([3, 3, 3])], Fidelity())
 
 
 @pytest.mark.slow
 def test_two_trainings_at_a_time_are_those_of_one(trained, monkeypatch):
-    mixes = {"cell": np.eye(5, dtype=np.float32)[[[3, 3, 3], [1, 3, 2], [2, 3, 1], [3, 1, 3]]]}
+    genotypes = list(map(cell, ([3, 3, 3], [1, 3, 2], [2, 3, 1], [3, 1, 3])))
+    steps = trained.feed.steps_per_epoch + 2  # the order of two epochs
     found = []
     for at_a_time in (1, 2):
-        monkeypatch.setattr("dnas.jobs.shared._at_a_time", lambda n=at_a_time: n)
-        shared = trained.shared()
-        steps = shared.steps_per_epoch + 2  # the order of two epochs
-        found.append([shared.train(steps, mixes), shared.train(steps, mixes)])
+        name = "dnas.evaluators.short_training.at_a_time"
+        monkeypatch.setattr(name, lambda n=at_a_time: n)
+        short_training = trained.short_training()
+        found.append([pair(short_training(genotypes, Fidelity(steps))) for _ in range(2)])
     np.testing.assert_array_equal(*found)
     assert len(set(found[0][0][0])) == 4
 
 
 @pytest.mark.slow
 def test_resuming_keeps_what_is_decided(trained):
-    shared = trained.shared()
+    supernet, state = trained.supernet(), trained.state
     masks = {"cell": np.ones((3, 5))}
     masks["cell"][1] = np.eye(5)[4]
-    state, mix = shared.resume(shared.state, masks, 2)
+    found, mix = supernet.resume(state, masks, 2)
     np.testing.assert_array_equal(mix["cell"][1], np.eye(5)[4])
     np.testing.assert_allclose(mix["cell"].sum(-1), 1, rtol=1e-6)
-    moved = np.abs(mix["cell"] - shared.mix["cell"]).max(-1)
-    assert moved[0] > 1e-2 and moved[2] > 1e-2 and int(state.step) == 7
-    again, _ = shared.resume(shared.state, masks, 2)
-    np.testing.assert_array_equal(again.alphas["cell"], state.alphas["cell"])
+    moved = np.abs(mix["cell"] - trained.mix["cell"]).max(-1)
+    assert moved[0] > 1e-2 and moved[2] > 1e-2 and int(found.step) == 7
+    again, _ = supernet.resume(state, masks, 2)
+    np.testing.assert_array_equal(again.alphas["cell"], found.alphas["cell"])
 
 
 @pytest.mark.slow
@@ -206,11 +242,15 @@ def test_every_selection_decides_cells_whose_edges_have_tables_of_their_own():
     }
     found = {}
 
-    def select(shared):
-        found.update({name: make(shared) for name, make in selections.items()})
+    def select(trained):
+        found.update({name: make(trained) for name, make in selections.items()})
         genotype = found["local_search"].genotype
-        mixes = {n: m[None] for n, m in selection.one_hot(space, genotype, shared.mix).items()}
-        found["paths"] = [f(shared.state, mixes) for f in (shared.accuracy, shared.discrete)]
+        mixes = stacked([selection.one_hot(space, genotype, trained.mix)])
+        mixed = trained.supernet.validate(trained.supernet.state, mixes)
+        found["paths"] = pair(mixed), pair(trained.shared_weights([genotype]))
+        sizes = costs.parameters(space, Task(few.image_shape, few.classes))
+        for name, table in trained.parameters().items():
+            np.testing.assert_array_equal(table, sizes[name])
         return found["short_trainings"]
 
     few = data.digits()

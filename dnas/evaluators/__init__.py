@@ -1,0 +1,21 @@
+"""Evaluators: what an architecture is worth.
+
+An evaluator is ``(genotypes, fidelity) -> Scores``: values, of which higher is better, with their
+standard errors and what they cost. A strategy (`dnas.strategies`) proposes architectures and learns
+from them; any strategy works with any evaluator.
+"""
+
+from dnas.evaluators.base import Evaluator, Fidelity, Score, Scores
+from dnas.evaluators.shared_weights import SharedWeights
+from dnas.evaluators.short_training import ShortTraining
+from dnas.evaluators.supernet import Supernet
+
+__all__ = [
+    "Evaluator",
+    "Fidelity",
+    "Score",
+    "Scores",
+    "SharedWeights",
+    "ShortTraining",
+    "Supernet",
+]

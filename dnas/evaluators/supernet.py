@@ -1,0 +1,273 @@
+"""A trained supernet: what it is worth at mixing weights, and how it is trained on."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from dnas import checks, choices
+from dnas.choices import Tables, masked
+from dnas.data import Feed, Split, evaluation_batches
+from dnas.evaluators.base import Score, Scores
+from dnas.gradient.bilevel import Search, SearchState, merge
+from dnas.runtime import loop, parallel, programs
+from dnas.runtime.journal import Journal
+from dnas.space import Mix, SearchSpace
+
+EXAMPLES = 1000
+_DECIDED = 10.0  # the size of the logits of rows that are decided
+
+# (params, inputs, mix, key) -> outputs
+Forward = Callable[[Any, Any, Mix, jax.Array], Any]
+
+
+class Supernet:
+    """A trained supernet on a data set.
+
+    Everything runs on one device, and nothing is compiled before it is used. Batches are of the
+    size that the search had, because the supernet normalises by the statistics of a batch.
+
+    Attributes:
+      state: the last state of the search, one replica; it stays as it is.
+      steps_per_epoch: of `finetune` and `resume`.
+      noise: PRNG key of candidates that are random, in validation.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        task: Any,
+        search: Search,
+        state: SearchState,
+        feed: Feed,
+        *,
+        optimizer: optax.GradientTransformation,
+        going_on: Callable[[], Search] | None = None,
+        examples: int = EXAMPLES,
+        journal: Journal,
+    ):
+        """Compiles nothing yet.
+
+        Args:
+          space: of the supernet, as the search was built with.
+          task: what the supernet was built for.
+          search: the search.
+          state: its last state, one replica.
+          feed: of the halves of the train split, as the search had it.
+          optimizer: of the weights, for fine-tuning; starts afresh each time.
+          going_on: makes the search that `resume` goes on with, whose state is like that of
+            `search`; by default that is `search`, whose learning rate may have come to its end.
+          examples: of the architecture's half to validate on, rounded to whole batches; no more
+            than there are, and no less than one batch.
+          journal: answers what was measured before.
+        """
+        checks.whole("examples", examples)
+        self.state, self.steps_per_epoch = state, feed.steps_per_epoch
+        self.noise = jax.random.fold_in(state.key, 0)
+        self._space, self._task, self._feed, self._journal = space, task, feed, journal
+        self._optimizer, self._going_on = optimizer, going_on or (lambda: search)
+        self._batches = functools.cache(lambda: validation_batches(feed, examples))
+
+    def validate(self, state: Any, mixes: Tables, single_path: bool = False) -> Scores:
+        """How a supernet does on fixed examples of the architecture's half.
+
+        Args:
+          state: of the search, or what `finetune` and `resume` returned.
+          mixes: mixing weights ``[n, rows, options]``.
+          single_path: computes no more than one option of a row, which is quicker; for mixes with
+            at most one weight above zero in each row of operations.
+        """
+        validate = self._validators[single_path]
+        return measured(
+            self._journal,
+            f"validation of {choices.count(mixes)}",
+            lambda: validate(self._journal.loaded(state).params, mixes),
+        )
+
+    def finetune(self, state: Any, mix: Tables, steps: int) -> Any:
+        """Trains the weights at fixed mixing weights, on their own half, and returns the state."""
+
+        def train(state: SearchState) -> tuple[SearchState, Tables]:
+            return self._tune(state, mix, steps), {}
+
+        return self._journal.trained(f"finetune for {steps}", state, train)[0]
+
+    def resume(self, state: Any, masks: Tables, steps: int) -> tuple[Any, Tables]:
+        """Goes on with the search, weights and alphas.
+
+        Between steps the rows that are decided are put back. Their logits are so far apart that
+        every relaxation but the uniform one takes the option that is left.
+
+        Args:
+          state: of the search, or what `finetune` and `resume` returned.
+          masks: rows with a single 1 are decided, tables of ones are not.
+          steps: how many.
+
+        Returns:
+          The state, and the mixing weights of what is left.
+        """
+
+        def train(state: SearchState) -> tuple[SearchState, Tables]:
+            search, advance = self._resumed
+            carry = jax.tree.map(jnp.copy, (state, _arrays(masks)))
+            start = int(state.step)
+            state, _ = loop.advanced(carry, advance, self._feed, start, steps, self._journal.check)
+            mix = search.mix(_clamped(state.alphas, _arrays(masks)), state.step)
+            return state, masked(mix, masks)
+
+        return self._journal.trained(f"search for {steps}", state, train)
+
+    @functools.cached_property
+    def _validators(self) -> Sequence[Callable[[Any, Tables], Scores]]:
+        """By whether single paths are computed."""
+        networks = [forward(self._space, self._task, single) for single in (False, True)]
+        return [validator(net, self._task, self._batches, self.noise) for net in networks]
+
+    @functools.cached_property
+    def _tune(self) -> Callable[[SearchState, Tables, int], SearchState]:
+        mixed = forward(self._space, self._task)
+        return tuner(mixed, self._task, self._optimizer, self._feed, self._journal.check)
+
+    @functools.cached_property
+    def _resumed(self) -> tuple[Search, parallel.Advance]:
+        search = self._going_on()
+
+        def step(carry, *batches):
+            state, masks = carry
+            state, _ = search.step(state._replace(alphas=_clamped(state.alphas, masks)), *batches)
+            return (state, masks), {}
+
+        return search, parallel.make("none").advance(step)
+
+
+def forward(space: SearchSpace, task: Any, single_path: bool = False) -> Forward:
+    """The supernet of a space as a function of its weights.
+
+    Args:
+      space: the search space.
+      task: what the supernet is built for.
+      single_path: whether it computes one option of a row alone, if the space can.
+    """
+    mixing = getattr(space, "mixing", None)
+    if mixing is not None:
+        space = dataclasses.replace(space, mixing=mixing._replace(single_path=single_path))
+    graph = nnx.graphdef(nnx.eval_shape(lambda: space.supernet(task.network, rngs=nnx.Rngs(0))))
+    return lambda params, inputs, mix, key: merge(graph, params)(inputs, mix, key=key)
+
+
+def validation_batches(feed: Feed, examples: int | None = None) -> list[dict[str, jax.Array]]:
+    """Whole batches of the architecture's half, evenly spread over it.
+
+    Args:
+      feed: of the halves of the train split.
+      examples: so many at most, but one batch at least; by default all that fill whole batches.
+    """
+    half, size = feed.parts[1], feed.batch_size
+    count = max(1, min(examples or len(half), len(half)) // size) * size
+    rows = half.indices[np.linspace(0, len(half) - 1, count).astype(np.int64)]
+    return [batch for batch, _ in evaluation_batches(Split(half.source, rows), size)]
+
+
+def validator(
+    forward: Forward,
+    task: Any,
+    batches: Callable[[], Sequence[dict[str, jax.Array]]],
+    key: jax.Array,
+) -> Callable[[Any, Tables], Scores]:
+    """Makes ``(params, mixes) -> scores``: a dispatch for each mix and batch, not waited for.
+
+    Args:
+      forward: the network.
+      task: knows its loss and score.
+      batches: to validate on.
+      key: of candidates that are random.
+    """
+
+    @programs.once
+    @jax.jit
+    def sums_of(params, mix, batch):
+        inputs, targets = task.prepare(None, batch, train=False)
+        return task.loss(forward(params, inputs, mix, key), targets)[1]
+
+    def validate(params: Any, mixes: Tables) -> Scores:
+        found = []
+        for i in range(choices.count(mixes)):
+            mix = {name: jnp.asarray(tables[i], jnp.float32) for name, tables in mixes.items()}
+            found.append([sums_of(params, mix, batch) for batch in batches()])
+        return Scores.of([_score(task, sums) for sums in jax.device_get(found)])
+
+    return validate
+
+
+def _score(task: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> Score:
+    """The score of the summed batches; a loss that is NaN is the worst."""
+    sums = {name: sum(np.asarray(b[name], np.float64) for b in batches) for name in batches[0]}
+    value, error = task.score(sums)
+    metrics = {name: np.inf if np.isnan(x) else x for name, x in task.metrics(sums).items()}
+    return Score(value, error, 0.0, metrics)
+
+
+def tuner(
+    forward: Forward,
+    task: Any,
+    optimizer: optax.GradientTransformation,
+    feed: Feed,
+    check: Callable[[], None],
+) -> Callable[[SearchState, Tables, int], SearchState]:
+    """Makes ``(state, mix, steps) -> state``: trains the weights of a state at a mix.
+
+    Args:
+      forward: the network.
+      task: knows its loss.
+      optimizer: of the weights; starts afresh each time.
+      feed: its first part trains, on the batches behind those that the state has seen.
+      check: called after each dispatch; may raise to stop.
+    """
+
+    def step(carry, batch, _):
+        params, opt_state, mix, number, key = carry
+        data_key, network_key = jax.random.split(jax.random.fold_in(key, number))
+        inputs, targets = task.prepare(data_key, batch, train=True)
+
+        def loss(params):
+            return task.loss(forward(params, inputs, mix, network_key), targets)
+
+        gradient, _ = jax.grad(loss, has_aux=True)(params)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state, mix, number + 1, key), {}
+
+    advance = parallel.make("none").advance(step)
+
+    def tune(state: SearchState, mix: Tables, steps: int) -> SearchState:
+        params = jax.tree.map(jnp.copy, state.params)  # what `advance` gets is donated
+        mix = {name: jnp.array(table, jnp.float32) for name, table in mix.items()}
+        carry = (params, optimizer.init(params), mix, jnp.copy(state.step), jnp.copy(state.key))
+        carry = loop.advanced(carry, advance, feed, int(state.step), steps, check)
+        return state._replace(params=carry[0], step=carry[3])
+
+    return tune
+
+
+def measured(journal: Journal, kind: str, measure: Callable[[], Scores]) -> Scores:
+    """Scores, from the journal where it knows them."""
+    return Scores.from_arrays(journal.measured(kind, lambda: measure().arrays()))
+
+
+def _clamped(alphas: Mix, masks: Mix) -> Mix:
+    """Alphas whose decided rows are put back."""
+
+    def table(logits, mask):
+        decided = mask.sum(-1, keepdims=True) < mask.shape[-1]
+        return jnp.where(decided, _DECIDED * (2 * mask - 1), logits)
+
+    return {name: table(alphas[name], masks[name]) for name in alphas}
+
+
+def _arrays(tables: Tables) -> Mix:
+    return {name: jnp.asarray(table, jnp.float32) for name, table in tables.items()}
