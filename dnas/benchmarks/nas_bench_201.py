@@ -14,6 +14,8 @@ column                               content
 ``params_m_c10`` (optional)
 ``flops_m_c10``, else                floating point operations of one CIFAR-10 image, in
 ``flops_m_c10_fit`` (optional)       millions as the paper counts them
+``c10_valid_train_seconds_200ep``    seconds of training for 200 epochs on the 25,000 images of
+(optional)                           CIFAR-10's train split that do not validate
 ``lat_{device}`` (optional)          latency on a device, in milliseconds
 ===================================  ========================================================
 
@@ -33,31 +35,22 @@ An architecture's number here is not its index there: it is
 `OPTIONS`, so that it can be computed, also inside of ``jax.jit``.
 """
 
-import csv
 import pathlib
-import re
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnas.benchmarks import numbering
+from dnas.benchmarks.numbering import EDGES, OPTIONS, SIZE
+from dnas.benchmarks.reading import ACCURACY, FLOPS, LATENCY, PARAMETERS, SECONDS, read
 from dnas.checks import shown
 from dnas.genotype import Genotype
-from dnas.spaces.published import parse_nas_bench_201
-
-EDGES = ("0->1", "0->2", "1->2", "0->3", "1->3", "2->3")
-OPTIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-SIZE = len(OPTIONS) ** len(EDGES)
+from dnas.space import SearchSpace
 
 _DATASETS = {"cifar10": "c10", "cifar100": "c100", "ImageNet16-120": "in16"}
-_ACCURACY = re.compile(r"(c10|c100|in16)_(test|valid)_(12|200)ep")
-_PARAMETERS = ("params_m_c10_analytic", "params_m_c10")
-_FLOPS = ("flops_m_c10", "flops_m_c10_fit")
-_LATENCY = "lat_"
-_NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_LARGEST = 1e9  # of a cost, in millions or milliseconds
+_IMAGES = {"cifar10": 25_000, "cifar100": 50_000, "ImageNet16-120": 151_700}
 
 
 @jax.tree_util.register_pytree_node_class
@@ -86,12 +79,12 @@ class NASBench201:
           ValueError: a column is missing, an architecture is malformed, missing or occurs
             twice, or a value is no number or out of its range; the message names line and column.
         """
-        columns = _read(pathlib.Path(path))
+        columns = read(pathlib.Path(path))
         self._columns = {name: jnp.asarray(values) for name, values in columns.items()}
         self._ranks = {
             name: jnp.asarray(_ranks(values))
             for name, values in columns.items()
-            if _ACCURACY.fullmatch(name)
+            if ACCURACY.fullmatch(name)
         }
 
     def __repr__(self) -> str:
@@ -112,14 +105,19 @@ class NASBench201:
     @property
     def datasets(self) -> tuple[str, ...]:
         """The data sets with accuracies."""
-        known = {name.split("_")[0] for name in self._columns if _ACCURACY.fullmatch(name)}
+        known = {name.split("_")[0] for name in self._columns if ACCURACY.fullmatch(name)}
         return tuple(name for name, short in _DATASETS.items() if short in known)
 
     @property
     def devices(self) -> tuple[str, ...]:
         """The devices with latencies."""
-        columns = (name for name in self._columns if name.startswith(_LATENCY))
-        return tuple(sorted(name.removeprefix(_LATENCY) for name in columns))
+        columns = (name for name in self._columns if name.startswith(LATENCY))
+        return tuple(sorted(name.removeprefix(LATENCY) for name in columns))
+
+    @property
+    def timed(self) -> bool:
+        """Whether the table has `seconds`."""
+        return SECONDS in self._columns
 
     @staticmethod
     def encode(choices: jax.Array) -> jax.Array:
@@ -141,40 +139,8 @@ class NASBench201:
         digits = jnp.asarray(number, jnp.int32)[..., None] // weights.astype(np.int32)
         return digits % len(OPTIONS)
 
-    @staticmethod
-    def number(genotype: Genotype) -> int:
-        """The number of a genotype with one part ``'cell'`` (its space's name does not matter).
-
-        Raises:
-          ValueError: the genotype is none of NAS-Bench-201; the message says why.
-        """
-        cell = genotype["cell"] if genotype.parts() == ("cell",) else None
-        if cell is None or set(cell) != set(EDGES):
-            raise ValueError(
-                f"expected a genotype with one part 'cell' that has the edges {EDGES},"
-                f" got {shown(dict(genotype.choices))}"
-            )
-        for edge, option in cell.items():
-            if option not in OPTIONS:
-                raise ValueError(
-                    f"edge {edge!r} has operation {shown(option)}, expected of {OPTIONS}"
-                )
-        return sum(OPTIONS.index(cell[e]) * len(OPTIONS) ** i for i, e in enumerate(EDGES))
-
-    @staticmethod
-    def genotype(number: int) -> Genotype:
-        """The genotype of a number: the inverse of `number`.
-
-        Raises:
-          ValueError: the number is not in 0 ... 15,624.
-        """
-        number = int(number)
-        if not 0 <= number < SIZE:
-            raise ValueError(
-                f"an architecture's number must be in 0 ... {SIZE - 1}, got {shown(number)}"
-            )
-        options = (OPTIONS[number // len(OPTIONS) ** i % len(OPTIONS)] for i in range(len(EDGES)))
-        return Genotype.create("nas_bench_201", {"cell": dict(zip(EDGES, options, strict=True))})
+    number = staticmethod(numbering.number)
+    genotype = staticmethod(numbering.genotype)
 
     def accuracy(
         self, number: jax.Array, dataset: str = "cifar10", split: str = "test", epochs: int = 200
@@ -209,7 +175,7 @@ class NASBench201:
 
     def parameters(self, number: jax.Array) -> jax.Array:
         """Parameters of the CIFAR-10 network in millions (C=16, N=5), float32 ``[...]``."""
-        return self._first_of(_PARAMETERS, number)
+        return self._first_of(PARAMETERS, number)
 
     def flops(self, number: jax.Array) -> jax.Array:
         """Floating point operations of one CIFAR-10 image in millions, float32 ``[...]``.
@@ -218,13 +184,61 @@ class NASBench201:
         `dnas.costs.count_multiply_adds`. The column ``flops_m_c10_fit`` also counts three for every
         element that a convolution's ReLU and normalisation pass, and nine for every pooled one.
         """
-        return self._first_of(_FLOPS, number)
+        return self._first_of(FLOPS, number)
 
     def latency(self, number: jax.Array, device: str) -> jax.Array:
         """Latency on one of the `devices` in milliseconds, float32 ``[...]``."""
         if device not in self.devices:
             raise ValueError(f"no latency on device {shown(device)}; the table has {self.devices}")
-        return _take(self._columns[_LATENCY + device], number)
+        return _take(self._columns[LATENCY + device], number)
+
+    def seconds(self, number: jax.Array, dataset: str = "cifar10", epochs: int = 200) -> jax.Array:
+        """Seconds of training on the images that do not validate, float32 ``[...]``.
+
+        The published times are those of CIFAR-10; others follow from the numbers of images: 25,000,
+        50,000 of CIFAR-100 and 151,700 of ImageNet16-120.
+
+        Raises:
+          ValueError: the table has no such times, or does not know the data set.
+        """
+        if dataset not in self.datasets:
+            raise ValueError(f"dataset={shown(dataset)}: the table has {self.datasets}")
+        return self._first_of((SECONDS,), number) * (_IMAGES[dataset] / 25_000 * epochs / 200)
+
+    def check(self, space: SearchSpace, data_name: str) -> None:
+        """Raises ValueError unless `look_up` knows the architectures of a space.
+
+        Args:
+          space: the search space.
+          data_name: name of a data set.
+        """
+        decisions = {name: (set(d.rows), set(d.options)) for name, d in space.decisions.items()}
+        rows, candidates = decisions.get("cell", (set(), set()))
+        if set(decisions) != {"cell"} or rows != set(EDGES) or not candidates <= set(OPTIONS):
+            raise ValueError(
+                f"table: it knows cells with the edges {EDGES} and operations of "
+                f"{OPTIONS}; the space {space.name!r} has {dict(space.decisions)}"
+            )
+        self._look_up(0, data_name)
+
+    def look_up(self, genotype: Genotype, data_name: str) -> dict[str, Any]:
+        """The number of an architecture, its accuracies in per cent, and its rank, for a report.
+
+        Args:
+          genotype: the architecture.
+          data_name: name of a data set; CIFAR-10 takes the place of those that are not known.
+        """
+        return self._look_up(self.number(genotype), data_name)
+
+    def _look_up(self, number: int, data_name: str) -> dict[str, Any]:
+        name = data_name if data_name in self.datasets else "cifar10"
+        return {
+            "dataset": name,
+            "number": number,
+            "test_accuracy": float(self.accuracy(number, name)),
+            "valid_accuracy": float(self.accuracy(number, name, "valid")),
+            "rank": int(self.rank(number, name)),
+        }
 
     def _accuracy_column(self, dataset: str, split: str, epochs: int) -> str:
         column = f"{_DATASETS.get(dataset)}_{split}_{epochs}ep"
@@ -233,7 +247,7 @@ class NASBench201:
             known = [
                 f"{names[short]} {split} {epochs}"
                 for short, split, epochs in (
-                    found.groups() for found in map(_ACCURACY.fullmatch, self._ranks) if found
+                    found.groups() for found in map(ACCURACY.fullmatch, self._ranks) if found
                 )
             ]
             raise ValueError(
@@ -264,102 +278,3 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     """Competition ranks of a column, the largest value first."""
     ascending = np.sort(values)
     return (1 + len(values) - np.searchsorted(ascending, values, side="right")).astype(np.int32)
-
-
-def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The columns of the file that are known, by number of the architecture."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no NAS-Bench-201 table at {str(path)!r}: give the path of its CSV file"
-            " (dnas.benchmarks.nas_bench_201 documents the format and how to export it)"
-        )
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            columns, seen = _read_lines(csv.reader(file, strict=True), path)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
-    if len(seen) != SIZE:
-        missing = next(number for number in range(SIZE) if number not in seen)
-        raise ValueError(
-            f"{path} has {len(seen)} architectures, expected all {SIZE}; missing is for instance"
-            f" {NASBench201.genotype(missing)['cell']}"
-        )
-    _check_per_cent(columns, path)
-    return columns
-
-
-def _read_lines(reader: Any, path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[int, int]]:
-    """The columns, and the line of each architecture."""
-    lines = _rows(reader, path)
-    header = [name.strip() for name in next(lines, [])]
-    known = _known_columns(header, path)
-    columns = {name: np.full(SIZE, np.nan, np.float32) for name in known}
-    seen: dict[int, int] = {}
-    for cells in lines:
-        if not cells:
-            continue
-        where = f"{path}, line {reader.line_num}"
-        if len(cells) != len(header):
-            raise ValueError(f"{where} has {len(cells)} cells, expected {len(header)}")
-        number = _number(cells[header.index("arch_str")], where)
-        if number in seen:
-            raise ValueError(f"{where}: the architecture of line {seen[number]} occurs again")
-        seen[number] = reader.line_num
-        for name, position in known.items():
-            columns[name][number] = _value(cells[position], name, where)
-    return columns, seen
-
-
-def _rows(reader: Any, path: pathlib.Path) -> Iterator[list[str]]:
-    """The rows of the file; ValueError names the line of one that is no CSV."""
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise ValueError(
-            f"{path}, line {reader.line_num}: {error}: is a quote left open before it?"
-        ) from error
-
-
-def _check_per_cent(columns: dict[str, np.ndarray], path: pathlib.Path) -> None:
-    """Refuses accuracies from 0 to 1: of all architectures, some are better than 1 %."""
-    for name, values in columns.items():
-        if _ACCURACY.fullmatch(name) and values.max() <= 1:
-            raise ValueError(
-                f"{path}: column {name!r} goes from {values.min():g} to {values.max():g}, which "
-                "looks like fractions; accuracies are in per cent: multiply the column by 100"
-            )
-
-
-def _known_columns(header: list[str], path: pathlib.Path) -> dict[str, int]:
-    """The positions of the numeric columns that are known."""
-    twice = {name for name in header if header.count(name) > 1}
-    if twice:
-        raise ValueError(f"{path} has columns of the same name: {shown(sorted(twice))}")
-    if "arch_str" not in header:
-        raise ValueError(f"{path} has no column 'arch_str'; it has {shown(header)}")
-    if not any(map(_ACCURACY.fullmatch, header)):
-        raise ValueError(
-            f"{path} has no column of accuracies, such as 'c10_test_200ep'; it has {shown(header)}"
-        )
-    return {
-        name: position
-        for position, name in enumerate(header)
-        if _ACCURACY.fullmatch(name) or name in _PARAMETERS + _FLOPS or name.startswith(_LATENCY)
-    }
-
-
-def _number(text: str, where: str) -> int:
-    try:
-        return NASBench201.number(parse_nas_bench_201(text))
-    except ValueError as error:
-        raise ValueError(f"{where}: malformed architecture {shown(text)}: {error}") from error
-
-
-def _value(text: str, column: str, where: str) -> float:
-    """The number in a cell: an accuracy from 0 to 100, or a cost from 0 on."""
-    accuracy = _ACCURACY.fullmatch(column)
-    value = float(text) if _NUMERAL.fullmatch(text.strip()) else -1.0
-    if not 0 <= value <= (100 if accuracy else _LARGEST):
-        expected = "an accuracy in per cent, 0 to 100" if accuracy else "a finite number from 0 on"
-        raise ValueError(f"{where}: column {column!r} must be {expected}, got {shown(text)}")
-    return value

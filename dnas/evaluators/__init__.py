@@ -9,13 +9,16 @@ from dnas.evaluators.base import Evaluator, Fidelity, Score, Scores
 from dnas.evaluators.shared_weights import SharedWeights
 from dnas.evaluators.short_training import ShortTraining
 from dnas.evaluators.supernet import Supernet
+from dnas.evaluators.table import Lookup, Table
 
 __all__ = [
     "Evaluator",
     "Fidelity",
+    "Lookup",
     "Score",
     "Scores",
     "SharedWeights",
     "ShortTraining",
     "Supernet",
+    "Table",
 ]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dnas import discretize
-from dnas.benchmarks import NASBench201
 from dnas.data import Augment, Dataset
+from dnas.evaluators import Lookup
 from dnas.genotype import Genotype
 from dnas.jobs import doubts
 from dnas.jobs.stages import Searched
@@ -65,7 +65,7 @@ def conclude(
     data: Dataset,
     augment: Augment,
     files: Workdir,
-    table: NASBench201 | None,
+    table: Lookup | None,
     progress: bool,
 ) -> SearchResult:
     """Makes the result of a search that ended, and writes its genotype and report."""
@@ -89,7 +89,7 @@ def conclude(
     facts |= {"epoch": searched.epoch, "selection": selection}
     files.write_json("report.json", facts)
     if table is not None:  # whatever may go wrong there, the report is safe
-        facts["benchmark"] = look_up(table, data.name, table.number(genotype))
+        facts["benchmark"] = table.look_up(genotype, data.name)
         files.write_json("report.json", facts)
     result = dataclasses.replace(result, benchmark=facts["benchmark"])
     _draw(searched.space, result, files)
@@ -159,18 +159,6 @@ def _selected(
     genotype = Genotype.create(space.name, stored["choices"])
     space.validate(genotype)
     return genotype, stored["record"], bool(stored.get("measured"))
-
-
-def look_up(table: NASBench201, data_name: str, number: int) -> dict[str, Any]:
-    """Accuracies in per cent and rank; CIFAR-10's where the table does not know the data set."""
-    name = data_name if data_name in table.datasets else "cifar10"
-    return {
-        "dataset": name,
-        "number": number,
-        "test_accuracy": float(table.accuracy(number, name)),
-        "valid_accuracy": float(table.accuracy(number, name, "valid")),
-        "rank": int(table.rank(number, name)),
-    }
 
 
 def _draw(space: SearchSpace, result: SearchResult, files: Workdir) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from dnas import checks
 from dnas import data as datasets
-from dnas.benchmarks import NASBench201, nas_bench_201
+from dnas.evaluators import Lookup
 from dnas.jobs import arguments, divergence, stages
-from dnas.jobs.result import SearchResult, conclude, look_up
+from dnas.jobs.result import SearchResult, conclude
 from dnas.runtime import fingerprint
 from dnas.runtime import parallel as parallels
 from dnas.runtime.progress import heeds_progress
@@ -54,7 +54,7 @@ def search(
     train_limit: int | None = None,
     augment: datasets.Augment | None = None,
     parallel: str = "none",
-    table: NASBench201 | None = None,
+    table: Lookup | None = None,
     progress: bool = True,
     chunk: int | None = None,
     config: Mapping[str, Any] | None = None,
@@ -149,18 +149,10 @@ def check_augment(data: datasets.Dataset, augment: datasets.Augment) -> None:
     jax.eval_shape(preprocess, jax.random.key(0), images)  # traces; compiles nothing
 
 
-def check_table(table: NASBench201, space: SearchSpace, data_name: str) -> None:
+def check_table(table: Lookup, space: SearchSpace, data_name: str) -> None:
     """Raises ValueError unless the table can tell what a search of the space wants to know."""
     arguments.check_table(table)
-    decisions = {name: (set(d.rows), set(d.options)) for name, d in space.decisions.items()}
-    edges, options = set(nas_bench_201.EDGES), set(nas_bench_201.OPTIONS)
-    rows, candidates = decisions.get("cell", (set(), set()))
-    if set(decisions) != {"cell"} or rows != edges or not candidates <= options:
-        raise ValueError(
-            f"table: it knows cells with the edges {nas_bench_201.EDGES} and operations of "
-            f"{nas_bench_201.OPTIONS}; the space {space.name!r} has {dict(space.decisions)}"
-        )
-    look_up(table, data_name, 0)
+    table.check(space, data_name)
 
 
 def describe(

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import itertools
 
 import jax
@@ -9,6 +10,8 @@ import pytest
 from dnas.benchmarks import NASBench201
 from dnas.benchmarks.nas_bench_201 import EDGES, OPTIONS, SIZE
 from dnas.genotype import Genotype
+from dnas.spaces import DARTS
+from dnas.spaces import NASBench201 as NASBench201Space
 from dnas.spaces.published import format_nas_bench_201, parse_nas_bench_201
 
 BEST = (
@@ -59,6 +62,29 @@ def test_numbers_are_base_five_digits_of_the_edges(table):
     assert table.number(uniform("avg_pool_3x3")) == SIZE - 1
     reverse = dict(reversed(genotype["cell"].items()))
     assert table.number(Genotype.create("x", {"cell": reverse})) == number
+
+
+def test_it_says_which_spaces_and_data_it_knows(table, made, tmp_path):
+    space = NASBench201Space()
+    with pytest.raises(ValueError, match="no accuracy of data set 'cifar10', split 'valid'"):
+        table.check(space, "digits")
+    rows = [[*row, 3.0] for row in made]
+    rows[0][-1] = "c10_valid_200ep"
+    full = NASBench201(write(tmp_path, rows))
+    full.check(space, "digits")
+    full.check(dataclasses.replace(space, operations=OPTIONS[1:3]), "cifar10")
+    with pytest.raises(ValueError, match=r"table: it knows cells with the edges .*'darts'"):
+        full.check(DARTS(), "cifar10")
+    with pytest.raises(ValueError, match="table: it knows cells with the edges"):
+        full.check(dataclasses.replace(space, nodes=3), "cifar10")
+    genotype = parse_nas_bench_201(BEST)
+    assert full.look_up(genotype, "digits") == {
+        "dataset": "cifar10",
+        "number": full.number(genotype),
+        "test_accuracy": 3.25,
+        "valid_accuracy": 3.0,
+        "rank": int(full.rank(full.number(genotype))),
+    }
 
 
 def test_encode_and_decode_are_inverse_and_traced(table):

@@ -21,11 +21,9 @@ from dnas import data as datasets
 from dnas import discretize
 from dnas.data.feeds import DeviceFeed
 from dnas.genotype import Genotype
-from dnas.jobs import search as job
-from dnas.jobs.search import check_table, describe, search
+from dnas.jobs.search import describe, search
 from dnas.runtime import loop, workdir
 from dnas.space import Decision
-from dnas.spaces.nas_bench_201 import NASBench201
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,39 +246,19 @@ def test_lost_alphas_are_those_of_the_checkpoint(tmp_path, whole, kept):
             assert result.trajectory[name].tobytes() == stored[name].tobytes() == array.tobytes()
 
 
-class Table:
-    """Knows the accuracies of CIFAR-10, but maybe not all of them."""
+class Unreadable:
+    """A table that fails when it is asked."""
 
-    datasets = ("cifar10",)
+    def check(self, space, data_name):
+        assert space.name == "toy"
 
-    def __init__(self, *splits):
-        self.splits = splits
-
-    def number(self, genotype):
+    def look_up(self, genotype, data_name):
         raise RuntimeError("looked up")
 
-    def accuracy(self, number, dataset, split="test"):
-        if split not in self.splits:
-            raise ValueError(f"no accuracy of split {split!r}")
-        return 90.0
 
-    def rank(self, number, dataset):
-        return 1
-
-
-def test_a_table_that_cannot_answer_is_refused_before_the_search():
-    space = NASBench201()
-    with pytest.raises(ValueError, match="no accuracy of split 'valid'"):
-        check_table(Table("test"), space, "digits")
-    check_table(Table("test", "valid"), space, "digits")
-    with pytest.raises(ValueError, match=r"table: it knows cells with the edges .*'toy'"):
-        check_table(Table("test", "valid"), ToySpace(), "digits")
-
-
-def test_the_report_is_written_before_the_table_is_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "check_table", lambda *_: None)
+def test_the_report_is_written_before_the_table_is_asked(tmp_path):
     with pytest.raises(RuntimeError, match="looked up"):
-        run(tmp_path, epochs=1, table=Table())
+        run(tmp_path, epochs=1, table=Unreadable())
     assert "cell" in json.loads((tmp_path / "report.json").read_text())["report"]
 
 
