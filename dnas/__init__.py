@@ -3,11 +3,12 @@
 import importlib
 from typing import Any
 
-from dnas import data, gradient, presets, spaces
+from dnas import data, gradient, presets, spaces, tasks
 from dnas._version import __version__
 from dnas.genotype import Genotype
 from dnas.gradient import hypergrad, relax
-from dnas.space import Decision, SearchSpace, Task
+from dnas.space import Decision, SearchSpace
+from dnas.tasks import Task
 
 __all__ = [
     "Decision",
@@ -25,6 +26,7 @@ __all__ = [
     "relax",
     "search",
     "spaces",
+    "tasks",
     "train",
     "viz",
 ]

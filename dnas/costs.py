@@ -19,10 +19,11 @@ from dnas import edges
 from dnas.genotype import Genotype
 from dnas.nn import operations, products
 from dnas.nn.layers import running
-from dnas.space import SearchSpace, Task
+from dnas.space import SearchSpace
 from dnas.spaces.darts import DARTS
 from dnas.spaces.darts_networks import plan
 from dnas.spaces.nas_bench_201 import NASBench201
+from dnas.tasks import Task
 
 Costs = dict[str, np.ndarray]
 
@@ -63,14 +64,14 @@ def sites(space: SearchSpace, task: Task) -> list[Site]:
 @sites.register
 def _(space: NASBench201, task: Task) -> list[Site]:
     return [
-        Site("cell", space.channels * 2**s, _halved(task.image_shape[:2], s), space.cells)
+        Site("cell", space.channels * 2**s, _halved(task.inputs.shape[:2], s), space.cells)
         for s in range(space.stages)
     ]
 
 
 @sites.register
 def _(space: DARTS, task: Task) -> list[Site]:
-    size = _halved(task.image_shape[:2], 0 if space.stem == "cifar" else 3)
+    size = _halved(task.inputs.shape[:2], 0 if space.stem == "cifar" else 3)
     found = []
     for run in plan(space, (0, 0), False):  # the stem's width is none of the cells' nodes'
         size = _halved(size, int(run.reduction))
@@ -111,12 +112,12 @@ def count_multiply_adds(space: SearchSpace, genotype: Genotype, task: Task) -> i
     """
     graph, state = nnx.split(_abstract_network(space, genotype, task))
 
-    def logits(state, images, key):
-        return nnx.merge(graph, state)(images, train=False, key=key).logits
+    def outputs(state, inputs, key):
+        return nnx.merge(graph, state)(inputs, train=False, key=key).logits
 
     def of_batch(size):
-        images = jax.ShapeDtypeStruct((size, *task.image_shape), np.float32)
-        return products.multiply_adds(logits, state, images, jax.random.key(0))
+        inputs = jax.ShapeDtypeStruct((size, *task.inputs.shape), task.inputs.dtype)
+        return products.multiply_adds(outputs, state, inputs, jax.random.key(0))
 
     return of_batch(2) - of_batch(1)  # without products of weights, which no image adds to
 

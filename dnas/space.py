@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from dnas.genotype import Genotype
+from dnas.tasks.task import Task
 
 Alphas = dict[str, jax.Array]
 Mix = dict[str, jax.Array]
@@ -57,18 +58,6 @@ class Decision(NamedTuple):
         return (Traits(),) * len(self.options)
 
 
-class Task(NamedTuple):
-    """What a network is built for.
-
-    Attributes:
-      image_shape: height, width and channels of one image.
-      classes: number of classes.
-    """
-
-    image_shape: tuple[int, int, int]
-    classes: int
-
-
 class Mixing(NamedTuple):
     """How a supernet mixes its candidates; discrete networks do not depend on it.
 
@@ -97,8 +86,8 @@ class NetworkOutput(NamedTuple):
     """What a discrete network returns.
 
     Attributes:
-      logits: ``[batch, classes]``.
-      auxiliary: logits of the auxiliary head, ``[batch, classes]``; None where there is none
+      logits: what the task's head says, ``[batch, classes]`` in classification.
+      auxiliary: what an auxiliary head says, likewise; None where there is none
         (no such head was asked for, or the network is not training).
     """
 
@@ -134,9 +123,9 @@ class SearchSpace(Protocol):
         """
 
     def supernet(self, task: Task, *, rngs: nnx.Rngs) -> nnx.Module:
-        """The network of all candidates: ``net(images, mix, key=None, *, ...) -> logits``.
+        """The network of all candidates: ``net(inputs, mix, key=None, *, ...) -> outputs``.
 
-        Images are float ``[batch, height, width, channels]``; `key` feeds candidates that are
+        Inputs are those of the task, outputs those of its head; `key` feeds candidates that are
         random. The supernet keeps no running statistics: it is a function of its arguments.
         A table of the mix is ``[rows, options]``, shared by all cells, or
         ``[layers, rows, options]`` with weights for every cell of its own. Supernets with mixed
@@ -149,7 +138,7 @@ class SearchSpace(Protocol):
     def network(
         self, genotype: Genotype, task: Task, *, rngs: nnx.Rngs, auxiliary: bool = False
     ) -> nnx.Module:
-        """The network of one genotype: ``net(images, train=False, key=None, drop_path=None)``.
+        """The network of one genotype: ``net(inputs, train=False, key=None, drop_path=None)``.
 
         Returns a `NetworkOutput`. With ``train=True`` batch normalisation uses and updates
         batch statistics, and `drop_path` is the probability that a path is dropped; `key` feeds

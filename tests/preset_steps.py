@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+from plain import Plain
 
 from dnas import spaces
-from dnas.space import Task
 
-TASK = Task((8, 8, 1), 4)
+TASK = Plain((8, 8, 1), 4)
 CELL = spaces.NASBench201(channels=4, cells=1, stages=2, nodes=3)
 DARTS = spaces.DARTS(
     channels=8,
@@ -19,10 +19,6 @@ DARTS = spaces.DARTS(
 S1 = spaces.DARTS.subset("s1", channels=8, cells=3, stem_multiplier=1)  # a table an edge
 
 
-def plain(key, images):
-    return images.astype(jnp.float32) / 128 - 1
-
-
 def batch(size=2):
     return {
         "image": jax.ShapeDtypeStruct((size, 8, 8, 1), jnp.uint8),
@@ -31,7 +27,7 @@ def batch(size=2):
 
 
 def build(preset, space, **options):
-    options = {"steps_per_epoch": 3, "epochs": 10, "preprocess": plain, **options}
+    options = {"steps_per_epoch": 3, "epochs": 10, **options}
     return preset.build(preset.modify(space), TASK, **options)
 
 

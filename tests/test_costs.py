@@ -16,9 +16,10 @@ from dnas.benchmarks import NASBench201 as Table
 from dnas.genotype import Genotype
 from dnas.nn import operations, products
 from dnas.nn.kernels import native
-from dnas.space import Mixing, Task
+from dnas.space import Mixing
+from dnas.tasks import Classification
 
-TASK = Task((32, 32, 3), 10)
+TASK = Classification((32, 32, 3), 10)
 
 
 def size(space, genotype):
@@ -80,7 +81,7 @@ def test_one_edge_of_nas_bench_201_and_the_published_largest():
 
 def test_multiply_adds_of_darts_by_hand():
     space = spaces.DARTS(channels=4, cells=3)  # a normal cell, and two reductions: 8 and 16 wide
-    flops = costs.multiply_adds(space, Task((32, 24, 3), 10))
+    flops = costs.multiply_adds(space, Classification((32, 24, 3), 10))
     options = space.operations
     c, pixels = 4, 32 * 24
     normal = flops["normal"]
@@ -112,7 +113,7 @@ def test_edges_that_keep_fewer_candidates_and_weights_of_edges():
 
 def test_odd_images_round_up_and_other_spaces_must_register():
     space = spaces.NASBench201(channels=4, cells=1, stages=2)
-    flops = costs.multiply_adds(space, Task((5, 7, 3), 10))["cell"]
+    flops = costs.multiply_adds(space, Classification((5, 7, 3), 10))["cell"]
     assert (flops[:, 2] == 4 * 4 * 35 + 8 * 8 * 3 * 4).all()
 
     @dataclasses.dataclass(frozen=True)
@@ -140,7 +141,7 @@ def test_multiply_adds_of_whole_networks(native_kernels):
         "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
     )
     imagenet = spaces.DARTS(channels=48, cells=14, stem="imagenet")
-    task = Task((224, 224, 3), 1000)
+    task = Classification((224, 224, 3), 1000)
     with contextlib.nullcontext() if native_kernels else native.disabled():
         assert costs.count_multiply_adds(space, cell, TASK) == 15_647_360
         darts_v2 = imagenet.parse(DARTS_V2)
@@ -202,7 +203,9 @@ def test_own_operations_and_products_of_inputs_are_counted():
     )
     counts = [
         costs.count_multiply_adds(
-            space, Genotype.create(space.name, {"cell": {"0->1": name}}), Task((8, 8, 3), 5)
+            space,
+            Genotype.create(space.name, {"cell": {"0->1": name}}),
+            Classification((8, 8, 3), 5),
         )
         for name in space.operations
     ]

@@ -10,9 +10,10 @@ from dnas import presets, spaces
 from dnas.gradient.bilevel import check_tables
 from dnas.jobs import stages
 from dnas.presets.stages import Stage
-from dnas.space import Decision, Mixing, Task
+from dnas.space import Decision, Mixing
+from dnas.tasks import Classification
 
-TASK = Task((8, 8, 1), 3)
+TASK = Classification((8, 8, 1), 3)
 PAIR = ("skip_connect", "avg_pool_3x3", "none")
 TWO = spaces.DARTS(channels=2, cells=2, nodes=1, operations=PAIR)
 THREE = dataclasses.replace(TWO, cells=3)
@@ -64,7 +65,7 @@ class Forgetful(nnx.Module):
     """Computes with both tables, but only one of them leads to its logits."""
 
     def __init__(self, task, rngs):
-        self.head = nnx.Linear(task.image_shape[0], task.classes, rngs=rngs)
+        self.head = nnx.Linear(task.inputs.shape[0], task.classes, rngs=rngs)
 
     def __call__(self, x, mix, key=None):
         unused = x * mix["second"][0, 0]

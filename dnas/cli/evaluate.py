@@ -14,6 +14,7 @@ Examples:
 """
 
 import functools
+import json
 import pathlib
 import sys
 
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> int:
 
 
 def _evaluate(values: flags.FlagValues) -> None:
-    from dnas.jobs.evaluate import check_fit, evaluate
+    from dnas.jobs.evaluate import evaluate
     from dnas.jobs.opened import OpenedTraining
     from dnas.jobs.opened import open as open_run
 
@@ -83,11 +84,11 @@ def _evaluate(values: flags.FlagValues) -> None:
     where = {key: values[_DATA + key].value for key in ("data_dir", "path", "size")}
     data = datasets.load(name, **where)
     data = datasets.pooled(data, values[f"{_DATA}pool"].value)
-    check_fit(run.signature, data)
+    run.task.check_fit(data.task(measured=False), data.name)
     same = data.test.content.digest == trained_on["test"]["content"]
     evaluation = evaluate(run, data, batch_size=values.batch_size)
     which = "the test split of the training" if same else "another test split than the training's"
     print(f"{name}, {which}\n{evaluation.format_table()}")
     if values.output:
-        pathlib.Path(values.output).write_text(evaluation.to_json())
+        pathlib.Path(values.output).write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n")
         print(f"file: {values.output}")

@@ -9,7 +9,8 @@ import optax
 from dnas import checks, costs, selection
 from dnas.gradient import hypergrad, implicit, perturb, regularize, relax, stopping
 from dnas.presets.parts import linear
-from dnas.space import SearchSpace, Task, first_part, identities
+from dnas.space import SearchSpace, first_part, identities
+from dnas.tasks import Classification, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _regularizer(make: Callable[[SearchSpace, optax.Schedule], regularize.Regula
 
 def _cost(table: Callable[[SearchSpace, Task], costs.Costs]) -> Part:
     """The expected cost. It is a fraction of the largest, for which any image size does."""
-    task = Task((32, 32, 3), 10)
+    task = Classification((32, 32, 3), 10)
     return _regularizer(lambda space, w: regularize.expected_cost(table(space, task), w))
 
 

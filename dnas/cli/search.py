@@ -118,11 +118,9 @@ def prepare(settings: flags.Settings) -> Job:
       ValueError: a setting is wrong; the message names it.
     """
     from dnas import checks
-    from dnas import data as datasets
     from dnas.cli import build
     from dnas.jobs import stages
     from dnas.jobs.search import check_augment, check_batch, check_table
-    from dnas.space import Task
 
     config = settings.config
     build.check_keys(config, ("seed", "preset", "space", "data", "search"))
@@ -138,7 +136,7 @@ def prepare(settings: flags.Settings) -> Job:
         check_batch(job.data, job.preset.batch_size, settings.parallel)
         checks.steps(job.preset.epochs, len(job.data.train) // 2 // job.preset.batch_size)
     with build.naming("config.search"):
-        task = Task(job.data.image_shape, job.data.classes)
+        task = job.data.task(job.augment, measured=False)
         stages.check(job.preset, job.space, job.preset.epochs, task)
     with build.naming("config.data"):
         check_augment(job.data, job.augment)
@@ -148,7 +146,7 @@ def prepare(settings: flags.Settings) -> Job:
     if job.train is not None:
         _check_training(settings, job)
     with build.naming("config.data"):
-        datasets.check_classes(job.data)  # reads all labels, so it comes last
+        job.data.check()  # may read all labels, so it comes last
     return job
 
 

@@ -1,4 +1,4 @@
-"""Images for the search: data sets, their parts, augmentation, and feeds of batches.
+"""Examples for the search: data sets, their parts, and feeds of batches.
 
 >>> import dnas
 >>> data = dnas.data.digits()
@@ -6,21 +6,25 @@
 ((8, 8, 1), 10, 1437, 360)
 """
 
-from dnas.data.augment import Augment, normalise, preprocess
-from dnas.data.dataset import DEVICE_BUDGET, Dataset, Split, check_classes, halve, limit
+from dnas.data.dataset import DEVICE_BUDGET, ArraySource, Dataset, Source, Split, halve, limit
 from dnas.data.feeds import DeviceFeed, Feed, StreamFeed, evaluation_batches, make_feed
 from dnas.data.folder import from_folder
+from dnas.data.images import LabelledImages, check_classes
 from dnas.data.pooling import pooled
 from dnas.data.reading import bars
 from dnas.data.sources import digits, from_arrays, from_npz, load
 from dnas.data.tfds_source import from_tfds
+from dnas.tasks.augment import Augment, normalise, preprocess
 
 __all__ = [
     "DEVICE_BUDGET",
+    "ArraySource",
     "Augment",
     "Dataset",
     "DeviceFeed",
     "Feed",
+    "LabelledImages",
+    "Source",
     "Split",
     "StreamFeed",
     "bars",

@@ -89,8 +89,8 @@ class Feed:
           size: steps in a chunk.
 
         Yields:
-          A tuple with, for every part, ``{'image': uint8 [size, batch, H, W, C], 'label': int32
-          [size, batch]}`` on the device, and how many of its steps count. Shapes are always
+          A tuple with, for every part, its arrays ``[size, batch, ...]`` by name on the
+          device, and how many of its steps count. Shapes are always
           the same: a chunk that has fewer steps repeats the last of them.
 
         Raises:
@@ -134,14 +134,18 @@ class DeviceFeed(Feed):
         super().__init__(parts, batch_size, key)
         # One row an image: XLA's CPU gathers rows ten times as fast as [H, W, C] blocks.
         self._arrays = [
-            jax.device_put((part.images.reshape(len(part), -1), part.labels)) for part in parts
+            jax.device_put({n: x.reshape(len(part), -1) for n, x in part.arrays.items()})
+            for part in parts
+        ]
+        self._shapes = [
+            tuple((name, x.shape) for name, x in part.examples.items()) for part in parts
         ]
 
     def _read(self, rows: tuple[np.ndarray, ...], size: int) -> Iterator[tuple[Batch, ...]]:
         for first in range(0, len(rows[0]), size):
             yield tuple(
-                _gather(*arrays, _fill(some[first : first + size], size), part.image_shape)
-                for arrays, some, part in zip(self._arrays, rows, self.parts, strict=True)
+                _gather(arrays, _fill(some[first : first + size], size), shapes)
+                for arrays, some, shapes in zip(self._arrays, rows, self._shapes, strict=True)
             )
 
 
@@ -169,8 +173,8 @@ def evaluation_batches(
         read; a larger one is read anew by every call.
 
     Yields:
-      ``{'image': uint8 [batch, H, W, C], 'label': int32 [batch]}`` and weights float32
-      ``[batch]``: 1, but 0 for the images that fill up the last batch.
+      The arrays ``[batch, ...]`` by name, and weights float32 ``[batch]``: 1, but 0 for the
+      examples that fill up the last batch.
 
     Raises:
       ValueError: `batch_size` is not positive.
@@ -181,23 +185,25 @@ def evaluation_batches(
     weights = (positions < len(split)).astype(np.float32)
     rows = np.minimum(positions, len(split) - 1)
     if split.nbytes <= device_budget:
-        images, labels = split.images, split.labels
+        arrays = split.arrays
         for some, weight in zip(rows, weights, strict=True):
-            yield jax.device_put(({"image": images[some], "label": labels[some]}, weight))
+            yield jax.device_put(({name: x[some] for name, x in arrays.items()}, weight))
         return
     with contextlib.closing(_stream(split, rows, size=1)) as batches:
         for batch, weight in zip(batches, weights, strict=True):
             yield jax.tree.map(lambda x: x[0], batch), jax.device_put(weight)
 
 
-@functools.partial(jax.jit, static_argnames="image_shape")
+@functools.partial(jax.jit, static_argnames="shapes")
 def _gather(
-    images: jax.Array, labels: jax.Array, rows: jax.Array, image_shape: tuple[int, int, int]
+    arrays: Batch, rows: jax.Array, shapes: tuple[tuple[str, tuple[int, ...]], ...]
 ) -> Batch:
-    """Batches out of the images ``[N, H * W * C]`` on the device."""
+    """Batches out of arrays ``[N, ...]`` on the device, whose rows have these shapes."""
     # The rows are a permutation's: no index needs a check.
-    image = images.at[rows].get(mode="promise_in_bounds").reshape(*rows.shape, *image_shape)
-    return {"image": image, "label": labels.at[rows].get(mode="promise_in_bounds")}
+    return {
+        name: arrays[name].at[rows].get(mode="promise_in_bounds").reshape(*rows.shape, *shape)
+        for name, shape in shapes
+    }
 
 
 def _fill(steps: np.ndarray, size: int) -> np.ndarray:
@@ -214,14 +220,13 @@ def _stream(split: Split, rows: np.ndarray, size: int) -> Iterator[Batch]:
       size: batches in a chunk.
 
     Returns:
-      An iterator of ``{'image': [size, batch, H, W, C], 'label': [size, batch]}``; its method
+      An iterator of arrays ``[size, batch, ...]`` by name; its method
       ``close`` ends the threads behind it.
     """
     import grain
 
     def read(some: np.ndarray) -> dict[str, np.ndarray]:
-        image, label = split.source.read(split.indices[some])
-        return {"image": image, "label": label}
+        return split.source.read(split.indices[some])
 
     def stack(batches: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         return {

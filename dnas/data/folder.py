@@ -13,7 +13,8 @@ import numpy as np
 from dnas import checks
 from dnas.data import reading
 from dnas.data.content import Content, hashed, spread
-from dnas.data.dataset import DEVICE_BUDGET, Dataset, Split, many_sizes
+from dnas.data.dataset import DEVICE_BUDGET, Arrays, Examples, Split
+from dnas.data.images import LabelledImages, image_examples, many_sizes
 
 TEST_SHARE = 0.2  # of the images of each class, where the folder has no test images
 _TESTS = ("test", "validation", "valid", "val")  # what the folder of test images may be called
@@ -49,7 +50,12 @@ class FolderSource:
     def __repr__(self) -> str:
         return f"FolderSource({self.name!r}, {len(self):,} files)"
 
-    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def examples(self) -> Examples:
+        """See `Source.examples`."""
+        return image_examples(self.image_shape)
+
+    def read(self, indices: np.ndarray) -> Arrays:
         """See `Source.read`.
 
         Raises:
@@ -66,14 +72,16 @@ class FolderSource:
                     "removed, damaged or changed; run again to go on without it"
                 )
             images[i] = image  # one channel fills all
-        return images, self.all_labels[indices]
+        return {"image": images, "label": self.all_labels[indices]}
 
-    def load(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def load(self, indices: np.ndarray) -> Arrays:
         """See `Source.load`."""
-        return reading.read_all(self.read, indices, self.image_shape, f"reading {self.name}")
+        return reading.read_all(self.read, indices, self.examples, f"reading {self.name}")
 
-    def labels(self, indices: np.ndarray) -> np.ndarray:
-        """See `Source.labels`."""
+    def column(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """See `Source.column`."""
+        if name == "image":
+            return self.load(indices)[name]
         return self.all_labels[indices]
 
     def content(self, indices: np.ndarray) -> Content:
@@ -91,7 +99,7 @@ class FolderSource:
         return Content(hashed(itertools.chain([labels, shape], files)), covers)
 
 
-def from_folder(path: str | os.PathLike, size: int | None = None) -> Dataset:
+def from_folder(path: str | os.PathLike, size: int | None = None) -> LabelledImages:
     """A data set of image files: ``train/CLASS/NAME.png``, and the same in ``test/``.
 
     PNG, JPEG and WebP are read, also in folders within that of a class. Grey images stay grey
@@ -149,7 +157,8 @@ def from_folder(path: str | os.PathLike, size: int | None = None) -> Dataset:
         source = FolderSource(f"{name} {which}", every, labels.astype(np.int32), image_shape, size)
         return Split.all(source)
 
-    return Dataset(name, split("train", train), split("test", tests), len(train), tuple(train))
+    splits = split("train", train), split("test", tests)
+    return LabelledImages(name, *splits, len(train), tuple(train))
 
 
 def decode(file: str) -> np.ndarray | None:

@@ -2,14 +2,16 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 
 from dnas import checks
 from dnas.data.content import Content, hashed
-from dnas.data.dataset import Dataset, Source, Split
+from dnas.data.dataset import Arrays, Examples, Source, Split
+from dnas.data.images import LabelledImages
 
 
-def pooled(data: Dataset, pool: int) -> Dataset:
+def pooled(data: LabelledImages, pool: int) -> LabelledImages:
     """The data set with images averaged over squares, as ImageNet16-120 is made of ImageNet.
 
     Args:
@@ -49,25 +51,28 @@ class PooledSource:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels."""
-        height, width, channels = self.source.image_shape
+        height, width, channels = self.source.examples["image"].shape
         return height // self.factor, width // self.factor, channels
+
+    @property
+    def examples(self) -> Examples:
+        """See `Source.examples`."""
+        return self.source.examples | {"image": jax.ShapeDtypeStruct(self.image_shape, np.uint8)}
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, indices: np.ndarray) -> Arrays:
         """See `Source.read`."""
-        images, labels = self.source.read(indices)
-        return self._pool(images), labels
+        return self._pool(self.source.read(indices))
 
-    def load(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def load(self, indices: np.ndarray) -> Arrays:
         """See `Source.load`."""
-        images, labels = self.source.load(indices)
-        return self._pool(images), labels
+        return self._pool(self.source.load(indices))
 
-    def labels(self, indices: np.ndarray) -> np.ndarray:
-        """See `Source.labels`."""
-        return self.source.labels(indices)
+    def column(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """See `Source.column`."""
+        return self.load(indices)[name] if name == "image" else self.source.column(name, indices)
 
     def content(self, indices: np.ndarray) -> Content:
         """See `Source.content`."""
@@ -75,8 +80,9 @@ class PooledSource:
         pieces = [f"averaged over squares of {self.factor} pixels".encode(), whole.digest.encode()]
         return whole._replace(digest=hashed(pieces))
 
-    def _pool(self, images: np.ndarray) -> np.ndarray:
+    def _pool(self, arrays: Arrays) -> Arrays:
         height, width, channels = self.image_shape
+        images = arrays["image"]
         squares = (len(images), height, self.factor, width, self.factor, channels)
         means = images.reshape(squares).mean((2, 4), dtype=np.float32)
-        return np.rint(means).astype(np.uint8)
+        return arrays | {"image": np.rint(means).astype(np.uint8)}

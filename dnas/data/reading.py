@@ -4,9 +4,10 @@ import concurrent.futures
 import contextlib
 import contextvars
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 # Images a thread reads at a time: enough to make handing out work cheap, few enough to keep all
@@ -53,17 +54,17 @@ def in_blocks(work: Callable[[slice], Any], total: int, title: str) -> None:
 
 
 def read_all(
-    read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    read: Callable[[np.ndarray], dict[str, np.ndarray]],
     indices: np.ndarray,
-    image_shape: tuple[int, int, int],
+    examples: Mapping[str, jax.ShapeDtypeStruct],
     title: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Many images and labels of a source by its `read`, see `dnas.data.dataset.Source.load`."""
-    images = np.empty((len(indices), *image_shape), np.uint8)
-    labels = np.empty(len(indices), np.int32)
+) -> dict[str, np.ndarray]:
+    """Many examples of a source by its `read`, see `dnas.data.dataset.Source.load`."""
+    arrays = {name: np.empty((len(indices), *x.shape), x.dtype) for name, x in examples.items()}
 
     def fill(block: slice) -> None:
-        images[block], labels[block] = read(indices[block])
+        for name, values in read(indices[block]).items():
+            arrays[name][block] = values
 
     in_blocks(fill, len(indices), title)
-    return images, labels
+    return arrays

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dnas.checks import shown
-from dnas.data.dataset import ArraySource, Dataset, Split, absent_classes, many_sizes
+from dnas.data.dataset import ArraySource, Split
 from dnas.data.folder import from_folder
+from dnas.data.images import LabelledImages, absent_classes, many_sizes
 from dnas.data.tfds_source import from_tfds
 
 _LONGEST = 4096  # characters of a path
@@ -25,7 +26,7 @@ def load(
     data_dir: str | None = None,
     path: str | os.PathLike | None = None,
     size: int | None = None,
-) -> Dataset:
+) -> LabelledImages:
     """A data set by name.
 
     Args:
@@ -77,7 +78,7 @@ def _check_text(key: str, value: Any) -> None:
         raise ValueError(f"{key}={shown(value)}: expected text of at most {_LONGEST} characters")
 
 
-def digits() -> Dataset:
+def digits() -> LabelledImages:
     """Scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels, 10 classes.
 
     Real data that needs no download. The split into 1,437 train and 360 test images is
@@ -98,7 +99,7 @@ def digits() -> Dataset:
     )
 
 
-def from_npz(path: str | os.PathLike) -> Dataset:
+def from_npz(path: str | os.PathLike) -> LabelledImages:
     """A data set of a NumPy archive.
 
     Args:
@@ -149,7 +150,7 @@ def from_arrays(
     y_test: np.ndarray,
     name: str = "arrays",
     class_names: Sequence[str] | None = None,
-) -> Dataset:
+) -> LabelledImages:
     """A data set of arrays.
 
     Args:
@@ -183,11 +184,11 @@ def from_arrays(
             "class must have train images"
         )
     train, test = (
-        Split.all(ArraySource(images, labels.astype(np.int32)))
+        Split.all(ArraySource({"image": images, "label": labels.astype(np.int32)}))
         for images, labels in ((x_train, y_train), (x_test, y_test))
     )
     names = None if class_names is None else _names(class_names)
-    return Dataset(name, train, test, classes, names)
+    return LabelledImages(name, train, test, classes, names)
 
 
 def _names(names: Sequence[str]) -> tuple[str, ...]:

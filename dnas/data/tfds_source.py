@@ -15,7 +15,8 @@ import numpy as np
 from dnas.checks import shown
 from dnas.data import reading
 from dnas.data.content import Content, blocks, hashed, spread
-from dnas.data.dataset import DEVICE_BUDGET, Dataset, Split
+from dnas.data.dataset import DEVICE_BUDGET, Arrays, Examples, Split
+from dnas.data.images import LabelledImages, image_examples
 
 _SHOWN = 10  # prepared sets that a line names
 
@@ -48,7 +49,12 @@ class TfdsSource:
     def __repr__(self) -> str:
         return f"TfdsSource({self.name!r}, {len(self):,} records)"
 
-    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def examples(self) -> Examples:
+        """See `Source.examples`."""
+        return image_examples(self.image_shape)
+
+    def read(self, indices: np.ndarray) -> Arrays:
         """See `Source.read`.
 
         Raises:
@@ -64,14 +70,16 @@ class TfdsSource:
                     f"expected {self.image_shape}"
                 )
             images[i] = image
-        return images, self._labels(examples, indices)
+        return {"image": images, "label": self._labels(examples, indices)}
 
-    def load(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def load(self, indices: np.ndarray) -> Arrays:
         """See `Source.load`."""
-        return reading.read_all(self.read, indices, self.image_shape, f"reading {self.name}")
+        return reading.read_all(self.read, indices, self.examples, f"reading {self.name}")
 
-    def labels(self, indices: np.ndarray) -> np.ndarray:
-        """See `Source.labels`."""
+    def column(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """See `Source.column`."""
+        if name == "image":
+            return self.load(indices)[name]
         return self._labels(self._examples(indices, (self.label_key,)), indices)
 
     def content(self, indices: np.ndarray) -> Content:
@@ -108,7 +116,7 @@ class TfdsSource:
         return labels
 
 
-def from_tfds(name: str, data_dir: str | None = None) -> Dataset:
+def from_tfds(name: str, data_dir: str | None = None) -> LabelledImages:
     """An image classification set of TensorFlow Datasets, by name.
 
     It must have been prepared as ``array_record`` (where it is not, the error says how); for
@@ -168,7 +176,7 @@ def from_tfds(name: str, data_dir: str | None = None) -> Dataset:
         source.labels(np.zeros(1, int))  # Some sets have test images without labels.
         return Split.all(source)
 
-    return Dataset(name, split("train"), split(splits[1]), len(names), names)
+    return LabelledImages(name, split("train"), split(splits[1]), len(names), names)
 
 
 def _possible(name: str, folder: str, reason: str) -> str:

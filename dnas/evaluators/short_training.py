@@ -4,7 +4,6 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -21,6 +20,7 @@ from dnas.runtime.ahead import Ahead
 from dnas.runtime.journal import Journal
 from dnas.runtime.progress import Progress
 from dnas.space import SearchSpace
+from dnas.tasks import Task
 
 TRAININGS = 2  # at a time on a CPU, whose cores a small network leaves idle; more was not measured
 
@@ -38,7 +38,7 @@ class ShortTraining:
     def __init__(
         self,
         space: SearchSpace,
-        task: Any,
+        task: Task,
         search: Search,
         feed: Feed,
         *,

@@ -19,6 +19,7 @@ from dnas.gradient.bilevel import Search, SearchState, merge
 from dnas.runtime import loop, parallel, programs
 from dnas.runtime.journal import Journal
 from dnas.space import Mix, SearchSpace
+from dnas.tasks import Task
 
 EXAMPLES = 1000
 _DECIDED = 10.0  # the size of the logits of rows that are decided
@@ -42,7 +43,7 @@ class Supernet:
     def __init__(
         self,
         space: SearchSpace,
-        task: Any,
+        task: Task,
         search: Search,
         state: SearchState,
         feed: Feed,
@@ -146,7 +147,7 @@ class Supernet:
         return search, parallel.make("none").advance(step)
 
 
-def forward(space: SearchSpace, task: Any, single_path: bool = False) -> Forward:
+def forward(space: SearchSpace, task: Task, single_path: bool = False) -> Forward:
     """The supernet of a space as a function of its weights.
 
     Args:
@@ -157,7 +158,7 @@ def forward(space: SearchSpace, task: Any, single_path: bool = False) -> Forward
     mixing = getattr(space, "mixing", None)
     if mixing is not None:
         space = dataclasses.replace(space, mixing=mixing._replace(single_path=single_path))
-    graph = nnx.graphdef(nnx.eval_shape(lambda: space.supernet(task.network, rngs=nnx.Rngs(0))))
+    graph = nnx.graphdef(nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0))))
     return lambda params, inputs, mix, key: merge(graph, params)(inputs, mix, key=key)
 
 
@@ -176,7 +177,7 @@ def validation_batches(feed: Feed, examples: int | None = None) -> list[dict[str
 
 def validator(
     forward: Forward,
-    task: Any,
+    task: Task,
     batches: Callable[[], Sequence[dict[str, jax.Array]]],
     key: jax.Array,
 ) -> Callable[[Any, Tables], Scores]:
@@ -205,7 +206,7 @@ def validator(
     return validate
 
 
-def _score(task: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> Score:
+def _score(task: Task, batches: Sequence[Mapping[str, np.ndarray]]) -> Score:
     """The score of the summed batches; a loss that is NaN is the worst."""
     sums = {name: sum(np.asarray(b[name], np.float64) for b in batches) for name in batches[0]}
     value, error = task.score(sums)
@@ -215,7 +216,7 @@ def _score(task: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> Score:
 
 def tuner(
     forward: Forward,
-    task: Any,
+    task: Task,
     optimizer: optax.GradientTransformation,
     feed: Feed,
     check: Callable[[], None],

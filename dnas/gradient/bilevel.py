@@ -22,10 +22,10 @@ from dnas.gradient.perturb import Perturbation
 from dnas.gradient.regularize import Regularizer
 from dnas.gradient.relax import Relaxation
 from dnas.nn.supernet.owners import owners
-from dnas.space import Alphas, Mix, SearchSpace, Task, initial_alphas
+from dnas.space import Alphas, Mix, SearchSpace, initial_alphas
+from dnas.tasks.task import Batch, Sums, Task
 
-Batch = dict[str, jax.Array]  # 'image': uint8 [batch, height, width, channels]; 'label': [batch]
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, Any]  # sums of the task, 'train' and 'valid', and float32 scalars by name
 
 
 class SearchState(NamedTuple):
@@ -55,8 +55,8 @@ class Search(NamedTuple):
 
     Attributes:
       init: ``key -> state``.
-      step: ``(state, train_batch, valid_batch) -> (state, metrics)``; metrics are float32
-        scalars, averaged over replicas.
+      step: ``(state, train_batch, valid_batch) -> (state, metrics)``; metrics are the sums of the
+        task over both batches and all replicas, ``'train'`` and ``'valid'``, and float32 scalars.
       mix: ``(alphas, steps) -> mix`` without noise, as it was in the last of so many steps; before
         the first, as it is there.
       eigenvalue: ``(state, train_batch, valid_batch) -> scalar``: the dominant eigenvalue of the
@@ -76,11 +76,11 @@ class _Losses(NamedTuple):
 
     Attributes:
       sample: ``alphas -> mix`` with the step's noise.
-      of_mix: ``(params, mix) -> (loss, (loss, accuracy))``.
+      of_mix: ``(params, mix) -> (loss, sums)``.
     """
 
     sample: Callable[[Alphas], Mix]
-    of_mix: Callable[[Any, Mix], tuple[jax.Array, tuple[jax.Array, jax.Array]]]
+    of_mix: Callable[[Any, Mix], tuple[jax.Array, Sums]]
 
     def of_alphas(self, params: Any, alphas: Alphas):
         return self.of_mix(params, self.sample(alphas))
@@ -94,7 +94,6 @@ def bilevel(
     hypergradient: Hypergradient,
     weight_optimizer: optax.GradientTransformation,
     alpha_optimizer: optax.GradientTransformation,
-    preprocess: Callable[[jax.Array, jax.Array], jax.Array],
     regularizers: Sequence[Regularizer] = (),
     weight_penalty: WeightPenalty | None = None,
     perturbation: Perturbation | None = None,
@@ -114,12 +113,11 @@ def bilevel(
 
     Args:
       space: the search space.
-      task: what the supernet is built for.
+      task: what the supernet is for: its loss, and how batches are prepared.
       relaxation: turns alphas into mixing weights.
       hypergradient: estimates the gradient in alphas.
       weight_optimizer: optimizer of the weights.
       alpha_optimizer: optimizer of alphas, with their own weight decay.
-      preprocess: ``(key, uint8 images) -> float images``: augmentation and normalisation.
       regularizers: terms whose gradients are added to the hypergradient; see
         `dnas.gradient.regularize`. The weights do not feel them.
       weight_penalty: a term in the gradient of the weights; see
@@ -153,6 +151,9 @@ def bilevel(
     def mean(tree):
         return tree if axis_name is None else lax.pmean(tree, axis_name)
 
+    def total(tree):
+        return tree if axis_name is None else lax.psum(tree, axis_name)
+
     def own(key):  # a key of this replica's own
         return key if axis_name is None else jax.random.fold_in(key, lax.axis_index(axis_name))
 
@@ -172,14 +173,12 @@ def bilevel(
         )
 
     @jax.jit  # one function of arrays for both batches: traced, differentiated, lowered only once
-    def loss_of(params, mix, images, labels, key, modifiers):
-        logits = merge(graph, params)(images, mix, key=key, **modifiers)
-        error = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-        accuracy = (logits.argmax(-1) == labels).mean(dtype=jnp.float32)
-        return error, (error, accuracy)
+    def loss_of(params, mix, inputs, targets, key, modifiers):
+        outputs = merge(graph, params)(inputs, mix, key=key, **modifiers)
+        return task.loss(outputs, targets)
 
-    def losses(image_key: jax.Array, batch: Batch, key: jax.Array, step: jax.Array) -> _Losses:
-        images = preprocess(own(image_key), batch["image"])
+    def losses(batch_key: jax.Array, batch: Batch, key: jax.Array, step: jax.Array) -> _Losses:
+        inputs, targets = task.prepare(own(batch_key), batch, True)
         mix_key, network_key = jax.random.split(key)
         schedules = {"auxiliary_skip": auxiliary_skip, "skip_dropout": skip_dropout}
         modifiers = {name: value(step) for name, value in schedules.items() if value is not None}
@@ -190,7 +189,7 @@ def bilevel(
             return mix
 
         def of_mix(params, mix):
-            return loss_of(params, mix, images, batch["label"], own(network_key), modifiers)
+            return loss_of(params, mix, inputs, targets, own(network_key), modifiers)
 
         return _Losses(sample, of_mix)
 
@@ -205,12 +204,12 @@ def bilevel(
     def regularization(state: SearchState, sample: Callable[[Alphas], Mix]):
         """The gradient of the regularizers, and their metrics."""
 
-        def total(alphas):
+        def penalty(alphas):
             parts = [term(alphas, sample(alphas), state.step) for term in regularizers]
             metrics = {name: value for _, found in parts for name, value in found.items()}
             return sum(term for term, _ in parts), metrics
 
-        return jax.grad(total, has_aux=True)(state.alphas)
+        return jax.grad(penalty, has_aux=True)(state.alphas)
 
     def move_alphas(state: SearchState, train: _Losses, valid: _Losses):
         terms, metrics = regularization(state, valid.sample) if regularizers else (None, {})
@@ -271,11 +270,9 @@ def bilevel(
         params, weight_opt, extra, train_found, penalty = move_weights(
             state, alphas, train, valid, key
         )
-        names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
-        values = mean((*train_found, *valid_found))
-        metrics = dict(zip(names, values, strict=True)) | terms | penalty
+        sums = total({"train": train_found, "valid": valid_found})
         new = SearchState(params, alphas, weight_opt, alpha_opt, state.key, state.step + 1, extra)
-        return new, metrics
+        return new, {**sums, **terms, **penalty}
 
     def expected(alphas: Alphas, steps: jax.Array) -> Mix:
         return relaxation.expected(alphas, jnp.maximum(steps - 1, 0))
@@ -365,20 +362,20 @@ def check_tables(space: SearchSpace, task: Task) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _unread(space: SearchSpace, task: Task) -> tuple[str, ...]:
-    """The tables on which the supernet's logits do not depend."""
+    """The tables on which the supernet's outputs do not depend."""
     graph, _, params = skeleton(space, task)
     names = sorted(space.decisions)
     alphas = jax.eval_shape(lambda key: initial_alphas(space.decisions, key), jax.random.key(0))
-    images = jax.ShapeDtypeStruct((2, *task.image_shape), jnp.float32)
+    inputs = jax.ShapeDtypeStruct((2, *task.inputs.shape), task.inputs.dtype)
 
-    def logits(tables, params, images, key):
+    def outputs(tables, params, inputs, key):
         mix = dict(zip(names, tables, strict=True))
-        return merge(graph, params)(images, mix, key=key)
+        return merge(graph, params)(inputs, mix, key=key)
 
-    arguments = [alphas[name] for name in names], nnx.to_pure_dict(params), images
-    program = jax.make_jaxpr(logits)(*arguments, jax.random.key(0)).jaxpr
+    arguments = [alphas[name] for name in names], nnx.to_pure_dict(params), inputs
+    program = jax.make_jaxpr(outputs)(*arguments, jax.random.key(0)).jaxpr
     needed = set(map(id, program.outvars))
-    for equation in reversed(program.eqns):  # variables that lead to logits, from these backwards
+    for equation in reversed(program.eqns):  # variables that lead to outputs, from these backwards
         if not needed.isdisjoint(map(id, equation.outvars)):
             needed.update(map(id, equation.invars))
     tables = program.invars[: len(names)]

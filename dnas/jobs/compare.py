@@ -255,7 +255,7 @@ def compare(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be different and at least one, got {seeds!r}")
     train.check(space, found, data, recipe, parallel)
-    datasets.check_classes(data)
+    data.check()
     drawn = draw(space, found, random, np.random.default_rng(rng_seed))
     architectures = {FOUND: found} | {f"random-{i}": g for i, g in enumerate(drawn, 1)}
 
@@ -339,12 +339,12 @@ def train_seeds(
                 title = f"{name}, seed {seed}"
                 result = trainer.run(seed, run.path, progress=progress, chunk=chunk, title=title)
                 stored = {
-                    "test_accuracy": result.test_accuracy,
+                    "score": list(result.score),
                     "parameters": result.parameters,
                     "multiply_adds": result.multiply_adds,
                 }
         facts.append(stored)
-    accuracies = tuple(fact["test_accuracy"] for fact in facts)
+    accuracies = tuple(fact["score"][0] for fact in facts)
     return Row(name, genotype, accuracies, facts[0]["parameters"], facts[0]["multiply_adds"])
 
 

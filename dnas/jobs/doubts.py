@@ -1,6 +1,5 @@
 """What speaks against taking the end of a search for a result."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,17 +73,21 @@ def _rms(tables: Sequence[np.ndarray]) -> float:
     return float(np.sqrt(np.mean(every**2)))
 
 
-def worse_than_chance(history: Sequence[Mapping[str, float]], classes: int) -> str | None:
-    """Warns where the last epoch's training loss is above that of equal logits, ``log(classes)``.
+def worse_than_chance(history: Sequence[Mapping[str, float]], chance: float) -> str | None:
+    """Warns where the last epoch's training loss is above that of guessing.
 
-    Alphas were judged by weights that know less than nothing then. Losses are cross-entropies.
+    Alphas were judged by weights that know less than nothing then.
+
+    Args:
+      history: of the search.
+      chance: the loss of an answer that knows nothing of the example; see `dnas.tasks.Task`.
     """
-    loss, chance = history[-1]["train_loss"], math.log(classes)
+    loss = history[-1]["train_loss"]
     if loss <= chance:
         return None
     return (
-        f"the training loss of the last epoch is {loss:.4g}, worse than chance (log {classes} ="
-        f" {chance:.4g}): the weights learned nothing by which alphas could be judged."
+        f"the training loss of the last epoch is {loss:.4g}, worse than chance ({chance:.4g}): the"
+        " weights learned nothing by which alphas could be judged."
         " Try a smaller learning_rate, or more epochs."
     )
 

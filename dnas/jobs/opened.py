@@ -15,20 +15,20 @@ import jax
 import numpy as np
 from flax import nnx
 
-from dnas import discretize, spaces
+from dnas import discretize, spaces, tasks
 from dnas.genotype import Genotype
 from dnas.jobs import train, trajectory
 from dnas.jobs.arguments import TRAINED, check_space
-from dnas.jobs.evaluation import Signature
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.supervised import supervised
 from dnas.runtime import checkpoints, fingerprint
 from dnas.runtime.reading import brief, parse_json
 from dnas.runtime.settings import check, differences
 from dnas.runtime.workdir import DamagedError, Workdir, WorkdirError, resolved
-from dnas.space import Decision, SearchSpace, Task
+from dnas.space import Decision, SearchSpace
+from dnas.tasks import Score, Task
 
-_FACTS = ("test_accuracy", "test_loss", "parameters", "multiply_adds", "seconds")
+_FACTS = ("test", "score", "parameters", "multiply_adds", "seconds")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,8 +73,8 @@ class OpenedTraining:
       finished: whether the training came to its end; if not, the five attributes after `genotype`
         are None, and the network is that of the newest checkpoint.
       genotype: the architecture.
-      test_accuracy: of the training's data set, as it was computed at the end.
-      test_loss: likewise.
+      test: metrics on the test split of the training's data set, as computed at the end.
+      score: the metric that counts there, and its standard error.
       parameters: of the network without its auxiliary head.
       multiply_adds: of one image in that network.
       seconds: wall-clock time of the call that computed the result.
@@ -87,8 +87,8 @@ class OpenedTraining:
     workdir: pathlib.Path
     finished: bool
     genotype: Genotype
-    test_accuracy: float | None
-    test_loss: float | None
+    test: dict[str, float] | None
+    score: Score | None
     parameters: int | None
     multiply_adds: int | None
     seconds: float | None
@@ -97,16 +97,16 @@ class OpenedTraining:
     settings: dict[str, Any] = dataclasses.field(repr=False)
     own_space: SearchSpace | None = dataclasses.field(default=None, repr=False)
 
-    @property
-    def signature(self) -> Signature:
-        """Shape and normalisation of the images that the network reads, and its classes."""
+    @functools.cached_property
+    def task(self) -> Task:
+        """What the network is for, with the normalisation of its inputs."""
         facts = Workdir(self.workdir).read_json(train.NETWORK, _check_network)
         if facts is None:
             raise WorkdirError(
-                f"workdir: {self.workdir} holds no {train.NETWORK}, which tells shape and "
-                "normalisation of the network's images: an earlier version of dnas wrote it"
+                f"workdir: {self.workdir} holds no {train.NETWORK}, which tells the network's "
+                "task: an earlier version of dnas wrote it"
             )
-        return Signature(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+        return tasks.rebuild(facts)
 
     @functools.cached_property
     def space(self) -> SearchSpace:
@@ -133,14 +133,12 @@ class OpenedTraining:
           WorkdirError: as for `space`.
           dnas.runtime.checkpoints.CheckpointError: there are no weights yet, or they are damaged.
         """
-        task = Task(self.signature.image_shape, self.signature.classes)
         training = supervised(
             self.space,
             self.genotype,
-            task,
+            self.task,
             Recipe(**self.settings["train"]),
             total_steps=1,
-            preprocess=lambda key, images: images,
         )
         # Weights alone: the optimizer's state is for resuming.
         state = jax.eval_shape(training.init, jax.random.key(0))._replace(opt_state=None)
@@ -266,8 +264,9 @@ def _check_report(report: Any) -> None:
 
 
 def _check_network(network: Any) -> None:
-    if not isinstance(network, dict) or network.keys() != set(Signature._fields):
-        raise ValueError("it does not tell the network's images")
+    if not isinstance(network, dict):
+        raise ValueError("it does not tell the network's task")
+    tasks.rebuild(network)
 
 
 def _training(
@@ -282,12 +281,15 @@ def _training(
                 f"space: it is not the one of the training in {path}: {'; '.join(lines)}"
             )
     facts = Workdir(path).read_sealed(train.RESULT)
+    known = {name: None if facts is None else facts.get(name) for name in _FACTS}
+    if known["score"] is not None:
+        known["score"] = Score(*known["score"])
     return OpenedTraining(
         workdir=path,
         finished=facts is not None,
         genotype=Genotype.create(settings["space"]["name"], settings["genotype"]),
         seed=settings["seed"],
-        **{name: (facts or {}).get(name) for name in _FACTS},
+        **known,
         history=_history(path),
         settings=settings,
         own_space=space,

@@ -14,7 +14,7 @@ from dnas.evaluators import Lookup
 from dnas.genotype import Genotype
 from dnas.jobs import doubts
 from dnas.jobs.stages import Searched
-from dnas.jobs.trained import Classification, trained
+from dnas.jobs.trained import trained
 from dnas.jobs.trajectory import tables
 from dnas.nn.operations import Operations
 from dnas.runtime.interrupts import Interrupts
@@ -103,7 +103,7 @@ def _doubts(
     alphas, frozen = searched.at_end("alphas"), searched.method.frozen
     every = (
         None if measured else doubts.undecided(report, searched.initial, alphas),
-        doubts.worse_than_chance(searched.history, data.classes),
+        doubts.worse_than_chance(searched.history, data.task(measured=False).chance),
         None if frozen is None else doubts.frozen_at_once(frozen(searched.state)),
         discretize.collapse_warning(report, genotype, _layers(searched.space)),
     )
@@ -134,7 +134,7 @@ def _select(
         return found
     with Interrupts() as interrupts:
         journal = Journal(files, interrupts)
-        task = Classification(data, augment)
+        task = data.task(augment)
         genotype, record = select(trained(searched, task, journal, progress))
         searched.space.validate(genotype)
         measured = journal.measurements > 0

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
-import numpy as np
 
 from dnas import checks
 from dnas import data as datasets
@@ -17,7 +16,8 @@ from dnas.runtime import fingerprint
 from dnas.runtime import parallel as parallels
 from dnas.runtime.progress import heeds_progress
 from dnas.runtime.workdir import open_workdir
-from dnas.space import SearchSpace, Task
+from dnas.space import SearchSpace
+from dnas.tasks import Task
 
 # What the user wrote, noted beside what it stands for; only that is compared.
 FREE = ("given",)
@@ -109,8 +109,8 @@ def search(
     check_augment(data, augment)
     if table is not None:
         check_table(table, space, data.name)
-    stages.check(preset, space, epochs, Task(data.image_shape, data.classes))
-    datasets.check_classes(data)  # reads all labels, so it comes last
+    stages.check(preset, space, epochs, data.task(augment, measured=False))
+    data.check()  # may read all labels, so it comes last
     settings = describe(space, data, preset, seed, augment)
     settings["search"] |= {"epochs": epochs, "batch_size": batch_size}
     settings["parallel"] = fingerprint.of_devices(parallel)
@@ -142,11 +142,11 @@ def check_batch(data: datasets.Dataset, batch_size: int, parallel: str) -> None:
 
 
 def check_augment(data: datasets.Dataset, augment: datasets.Augment) -> None:
-    """Raises ValueError unless the images are large enough for the augmentation."""
-    images = jax.ShapeDtypeStruct((1, *data.image_shape), np.uint8)
-    ones = (1.0,) * data.image_shape[-1]  # the real mean would decode all images
-    preprocess = datasets.preprocess(augment, ones, ones)
-    jax.eval_shape(preprocess, jax.random.key(0), images)  # traces; compiles nothing
+    """Raises ValueError unless the examples are large enough for the augmentation."""
+    task = data.task(augment, measured=False)
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), task.examples)
+    # Traces; compiles nothing.
+    jax.eval_shape(lambda key, batch: task.prepare(key, batch, True), jax.random.key(0), batch)
 
 
 def check_table(table: Lookup, space: SearchSpace, data_name: str) -> None:

@@ -1,6 +1,7 @@
 """The stages of a search, most often one: training loops, one after the other."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +21,8 @@ from dnas.presets.stages import Span, spans
 from dnas.runtime import initialize, loop
 from dnas.runtime.parallel import Parallel
 from dnas.runtime.workdir import Workdir
-from dnas.space import SearchSpace, Task
+from dnas.space import SearchSpace
+from dnas.tasks import Task, summary
 
 History = list[dict[str, float]]
 
@@ -47,10 +49,10 @@ class Setting:
     chunk: int | None
     progress: bool
 
-    @property
+    @functools.cached_property
     def task(self) -> Task:
-        """What the supernet is built for."""
-        return Task(self.data.image_shape, self.data.classes)
+        """What the supernet is for."""
+        return self.data.task(self.augment)
 
     def keys(self, stage: int) -> tuple[jax.Array, jax.Array, jax.Array]:
         """PRNG keys of a stage's initialisation, its order of images, and its selection."""
@@ -184,9 +186,8 @@ def _run_stage(
 ) -> Searched:
     """Runs one stage, or what is left of it."""
     init_key, feed_key, select_key = setting.keys(number)
-    halves = datasets.halve(setting.data.train, setting.seed)
-    feed = datasets.make_feed(halves, setting.batch_size, feed_key)
     data, devices = setting.data, setting.devices
+    feed = data.feed(data.halves(setting.seed), setting.batch_size, feed_key)
 
     def build(preset: Any, axis_name: str | None = None) -> Any:
         return preset.build(
@@ -194,7 +195,6 @@ def _run_stage(
             setting.task,
             steps_per_epoch=feed.steps_per_epoch,
             epochs=epochs if span is None else span.epochs,
-            preprocess=datasets.preprocess(setting.augment, data.mean, data.std),
             axis_name=axis_name,
             **({} if span is None else {"span": span}),
         )
@@ -213,7 +213,7 @@ def _run_stage(
 
     outcome = loop.run(
         state,
-        devices.advance(loop.watched(method.step, "train_loss")),
+        devices.advance(loop.watched(method.step)),
         feed,
         epochs=epochs,
         files=files,
@@ -221,6 +221,7 @@ def _run_stage(
         kept=recorder,
         on_epoch=on_epoch,
         ended=watch.ended,
+        summary=summary(setting.task),
         chunk=setting.chunk,
         progress=setting.progress,
         title="search" if span is None else f"search, stage {number + 1}",

@@ -12,10 +12,9 @@ from jax import lax
 from dnas.genotype import Genotype
 from dnas.jobs import recipe as recipes
 from dnas.jobs.recipe import Recipe
-from dnas.space import SearchSpace, Task
+from dnas.space import SearchSpace
+from dnas.tasks.task import Batch, Sums, Task
 
-Batch = dict[str, jax.Array]
-Metrics = dict[str, jax.Array]
 Arrays = dict[str, Any]  # nested dictionaries of arrays, as the network's attributes
 
 
@@ -42,14 +41,13 @@ class Training(NamedTuple):
 
     Attributes:
       init: ``key -> state``; jit it, and the whole initialisation is one program.
-      step: ``(state, batch) -> (state, metrics)``, with ``batch = {'image': uint8 [batch, H, W,
-        C], 'label': int32 [batch]}`` and the metrics ``train_loss`` and ``train_accuracy``.
+      step: ``(state, batch) -> (state, {'train': sums})`` with the sums of the task.
       network: ``state -> module``, the network with the state's weights.
-      apply: ``(state, images) -> logits``, in float32 with running averages.
+      apply: ``(state, inputs) -> outputs``, in float32 with running averages.
     """
 
     init: Callable[[jax.Array], TrainState]
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Sums]]]
     network: Callable[[TrainState], nnx.Module]
     apply: Callable[[TrainState, jax.Array], jax.Array]
 
@@ -61,7 +59,6 @@ def supervised(
     recipe: Recipe,
     *,
     total_steps: int,
-    preprocess: Callable[[jax.Array, jax.Array], jax.Array],
     axis_name: str | None = None,
 ) -> Training:
     """Makes the pure functions that train the network of a genotype.
@@ -69,12 +66,11 @@ def supervised(
     Args:
       space: builds the network.
       genotype: which one.
-      task: what it is built for.
+      task: what it is for: its loss, and how batches are prepared.
       recipe: how it is trained.
       total_steps: over which learning rate and drop path develop.
-      preprocess: ``(key, uint8 images) -> float32 images``, see `dnas.data.preprocess`.
-      axis_name: of the replicas, over which gradients, running averages and metrics are
-        averaged; None where there is one.
+      axis_name: of the replicas, over which gradients and running averages are averaged, and
+        metrics added; None where there is one.
 
     Returns:
       The functions; nothing was computed yet.
@@ -103,47 +99,46 @@ def supervised(
         return TrainState(params, batch_stats, optimizer.init(params), run_key, jnp.int32(0))
 
     def loss_fn(params, batch_stats, key, step, batch):
-        image_key, path_key = jax.random.split(key)
-        images = preprocess(image_key, batch["image"]).astype(dtype)
+        batch_key, path_key = jax.random.split(key)
+        inputs, targets = task.prepare(batch_key, batch, True)
         network = merge(_cast(params, dtype), batch_stats)
         drop = recipes.drop_path(recipe, step, total_steps) if recipe.drop_path else None
-        output = network(images, train=True, key=path_key, drop_path=drop)
-        entropy = cross_entropy(output.logits, batch["label"]).mean()
-        loss = entropy
+        output = network(_cast(inputs, dtype), train=True, key=path_key, drop_path=drop)
+        loss, sums = task.loss(output.logits, targets)
         if recipe.auxiliary_weight:
-            loss += recipe.auxiliary_weight * cross_entropy(output.auxiliary, batch["label"]).mean()
+            loss += recipe.auxiliary_weight * task.loss(output.auxiliary, targets)[0]
         batch_stats = _cast(nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)), jnp.float32)
-        hits = output.logits.argmax(-1) == batch["label"]
-        metrics = {"train_loss": entropy, "train_accuracy": hits.astype(jnp.float32).mean()}
-        return loss, (batch_stats, metrics)
+        return loss, (batch_stats, sums)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Sums]]:
         key = jax.random.fold_in(state.key, state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, lax.axis_index(axis_name))
-        grads, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+        grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(
             state.params, state.batch_stats, key, state.step, batch
         )
         if axis_name is not None:
-            grads, batch_stats, metrics = lax.pmean((grads, batch_stats, metrics), axis_name)
+            grads, batch_stats = lax.pmean((grads, batch_stats), axis_name)
+            sums = lax.psum(sums, axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, batch_stats, opt_state, state.key, state.step + 1), metrics
+        new = TrainState(params, batch_stats, opt_state, state.key, state.step + 1)
+        return new, {"train": sums}
 
     def network(state: TrainState) -> nnx.Module:
         return merge(state.params, state.batch_stats)
 
-    def apply(state: TrainState, images: jax.Array) -> jax.Array:
+    def apply(state: TrainState, inputs: Any) -> Any:
         key = jax.random.fold_in(state.key, state.step)  # for operations that are random
-        return network(state)(images, train=False, key=key).logits
+        return network(state)(inputs, train=False, key=key).logits
 
     return Training(init, step, network, apply)
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross-entropies ``[batch]``, in float32, of logits ``[batch, classes]``."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
-
-
 def _cast(tree: Any, dtype: jnp.dtype) -> Any:
-    return jax.tree.map(lambda x: x.astype(dtype), tree)
+    """Casts numbers; integers, such as tokens, stay as they are."""
+
+    def cast(x):
+        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(cast, tree)

@@ -1,4 +1,4 @@
-"""Training the network of one genotype from scratch, and its test accuracy."""
+"""Training the network of one genotype from scratch, and testing it."""
 
 import dataclasses
 import functools
@@ -6,11 +6,9 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 
 from dnas import checks, costs, spaces
@@ -18,14 +16,15 @@ from dnas import data as datasets
 from dnas.genotype import Genotype
 from dnas.jobs import arguments, divergence
 from dnas.jobs import recipe as recipes
-from dnas.jobs.evaluation import Signature, make_evaluate
+from dnas.jobs.evaluation import make_evaluate
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.supervised import Training, supervised
 from dnas.runtime import fingerprint, initialize, loop, memory
 from dnas.runtime import parallel as parallels
 from dnas.runtime.progress import heeds_progress
 from dnas.runtime.workdir import DamagedError, Workdir, open_workdir
-from dnas.space import SearchSpace, Task
+from dnas.space import SearchSpace
+from dnas.tasks import Score, Task, summary
 
 RESULT = "result.json"
 NETWORK = "network.json"  # what else it takes to use the network without its data set
@@ -36,27 +35,27 @@ class TrainResult:
     """What came of a training.
 
     Attributes:
-      test_accuracy: share of the test images that the last weights classify correctly.
-      test_loss: mean cross-entropy on them.
+      test: what the last weights reach on the test split, by the names of the task's metrics.
+      score: the metric that counts there, and its standard error.
       parameters: of the network without its auxiliary head, as publications count them.
       multiply_adds: of one image in that network; see `dnas.costs.count_multiply_adds`.
       seconds: wall-clock time of the call that computed the result.
       seed: the training's seed.
-      history: one dictionary for each epoch, with mean loss and accuracy on training batches.
-      network: the trained network, ``network(images) -> NetworkOutput`` for float images that
-        are normalised like the training's; a module holds arrays, so it is not compared.
-      signature: shape and normalisation of the images that it reads, and its classes.
+      history: one dictionary for each epoch, with the metrics on training batches.
+      network: the trained network, ``network(inputs) -> NetworkOutput`` for inputs as the task
+        prepares them; a module holds arrays, so it is not compared.
+      task: what the network is for, with the normalisation of its inputs.
     """
 
-    test_accuracy: float
-    test_loss: float
+    test: dict[str, float]
+    score: Score
     parameters: int
     multiply_adds: int
     seconds: float
     seed: int
     history: list[dict[str, float]] = dataclasses.field(repr=False)
     network: nnx.Module = dataclasses.field(repr=False, compare=False)
-    signature: Signature = dataclasses.field(repr=False)
+    task: Task = dataclasses.field(repr=False)
 
 
 class Trainer:
@@ -83,18 +82,17 @@ class Trainer:
         self._space, self._genotype, self._data, self._recipe = space, genotype, data, recipe
         self._parallel = parallels.make(parallel)
         self._config = describe(space, genotype, data, recipe, parallel)
-        preprocess = datasets.preprocess(recipe.augment, data.mean, data.std)
+        self._task = data.task(recipe.augment)
         axis_name = self._parallel.axis_name
-        training = _training(space, genotype, data, recipe, preprocess, axis_name)
+        training = _training(space, genotype, data, recipe, self._task, axis_name)
         self._init = initialize.compiled(training.init)
-        self._advance = self._parallel.advance(loop.watched(training.step, "train_loss"))
-        self._signature = Signature.of(data)
-        self._evaluate = make_evaluate(training.apply, self._signature)
+        self._advance = self._parallel.advance(loop.watched(training.step))
+        self._evaluate = make_evaluate(training.apply, self._task)
         self._network = training.network
 
     @functools.cached_property
     def _counts(self) -> dict[str, int]:
-        network = self._space, self._genotype, Task(self._data.image_shape, self._data.classes)
+        network = self._space, self._genotype, self._task
         return {
             "parameters": costs.count_parameters(*network),
             "multiply_adds": costs.count_multiply_adds(*network),
@@ -114,35 +112,37 @@ class Trainer:
         data, recipe = self._data, self._recipe
         config = {"seed": seed, **self._config}
         with open_workdir(workdir, config) as files, divergence.explained(config):
-            files.write_json(NETWORK, self._signature._asdict())
+            files.write_json(NETWORK, self._task.describe())
             state_key, feed_key = jax.random.split(jax.random.key(seed))
             outcome = loop.run(
                 self._init(state_key),
                 self._advance,
-                datasets.make_feed([data.train], recipe.batch_size, feed_key),
+                data.feed([data.train], recipe.batch_size, feed_key),
                 epochs=recipe.epochs,
                 parallel=self._parallel,
                 files=files,
+                summary=summary(self._task),
                 chunk=chunk,
                 progress=progress,
                 title=title,
             )
             facts = known_result(files)
             if facts is None:
-                evaluation = self._evaluate(outcome.state, data.test, recipe.batch_size)
+                batches = data.evaluation_batches(data.test, recipe.batch_size)
+                evaluation = self._evaluate(outcome.state, batches)
                 facts = {
-                    "test_accuracy": evaluation.accuracy,
-                    "test_loss": evaluation.loss,
+                    "test": evaluation.metrics,
+                    "score": list(evaluation.score),
                     **self._counts,
                     "seconds": time.monotonic() - began,
                     "seed": seed,
                 }
                 files.write_sealed(RESULT, facts)
         return TrainResult(
-            **facts,
+            **facts | {"score": Score(*facts["score"])},
             history=outcome.history,
             network=self._network(outcome.state),
-            signature=self._signature,
+            task=self._task,
         )
 
 
@@ -155,7 +155,7 @@ def known_result(files: Workdir) -> dict[str, Any] | None:
     try:
         return files.read_sealed(RESULT)
     except DamagedError as error:
-        warnings.warn(f"{error}; the test accuracy is computed again", stacklevel=2)
+        warnings.warn(f"{error}; the test split is read again", stacklevel=2)
         return None
 
 
@@ -174,7 +174,7 @@ def train(
 ) -> TrainResult:
     """Trains the network of a genotype from scratch, on the whole train split.
 
-    The test accuracy is computed once, at the end, from the last weights; nothing else reads
+    The test split is evaluated once, at the end, from the last weights; nothing else reads
     the test split. With a directory, the same call again resumes where it stopped, bit for bit.
 
     Args:
@@ -189,7 +189,7 @@ def train(
       chunk: steps a dispatch; see `dnas.runtime.loop.run`.
 
     Returns:
-      Test accuracy, history and the trained network.
+      The test metrics, the history and the trained network.
 
     Raises:
       ValueError: an argument does not fit, by name; raised before anything is compiled.
@@ -202,7 +202,7 @@ def train(
     if chunk is not None:
         checks.whole("chunk", chunk)
     check(space, genotype, data, recipe, parallel)
-    datasets.check_classes(data)
+    data.check()
     trainer = Trainer(space, genotype, data, recipe, parallel)
     return trainer.run(seed, workdir, progress=progress, chunk=chunk)
 
@@ -235,21 +235,20 @@ def check(
     devices.check_batch(recipe.batch_size)
     if len(data.train) < recipe.batch_size:
         raise ValueError(
-            f"batch_size must be at most {len(data.train)}, the number of train images, "
+            f"batch_size must be at most {len(data.train)}, the number of train examples, "
             f"got {recipe.batch_size}"
         )
-    _check_auxiliary(space, genotype, Task(data.image_shape, data.classes), recipe)
+    # Without statistics, for which examples would be decoded.
+    task = data.task(recipe.augment, measured=False)
+    _check_auxiliary(space, genotype, task, recipe)
     checks.steps(recipe.epochs, len(data.train) // recipe.batch_size)
-    # Tracing a step meets all that images can be too small for; no image is decoded for it.
-    ones = (1.0,) * data.image_shape[-1]
-    preprocess = datasets.preprocess(recipe.augment, ones, ones)
-    training = _training(space, genotype, data, recipe, preprocess)
-    batch = recipe.batch_size // devices.devices
-    image = jax.ShapeDtypeStruct((batch, *data.image_shape), np.uint8)
-    label = jax.ShapeDtypeStruct((batch,), np.int32)
+    # Tracing a step meets all that examples can be too small for.
+    training = _training(space, genotype, data, recipe, task)
+    size = recipe.batch_size // devices.devices
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), task.examples)
     state = jax.eval_shape(training.init, jax.random.key(0))
     memory.check_weights("network", sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)))
-    jax.eval_shape(training.step, state, {"image": image, "label": label})
+    jax.eval_shape(training.step, state, batch)
     recipes.warn_of_stem(space, recipe)
 
 
@@ -275,17 +274,16 @@ def _training(
     genotype: Genotype,
     data: datasets.Dataset,
     recipe: Recipe,
-    preprocess: Callable[[jax.Array, jax.Array], jax.Array],
+    task: Task,
     axis_name: str | None = None,
 ) -> Training:
     """`supervised` on a data set."""
     return supervised(
         space,
         genotype,
-        Task(data.image_shape, data.classes),
+        task,
         recipe,
         total_steps=recipe.epochs * (len(data.train) // recipe.batch_size),
-        preprocess=preprocess,
         axis_name=axis_name,
     )
 

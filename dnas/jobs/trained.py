@@ -1,63 +1,18 @@
 """A search that has come to its end, made ready for selections (see `dnas.selection`)."""
 
-import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from dnas import costs
-from dnas import data as datasets
-from dnas.data import Augment, Dataset
 from dnas.evaluators import SharedWeights, ShortTraining, Supernet
 from dnas.jobs.stages import Searched
 from dnas.runtime.journal import Journal
 from dnas.selection import Trained
-from dnas.space import Task
+from dnas.tasks import Task
 
 
-@dataclasses.dataclass(frozen=True)
-class Classification:
-    """What evaluators ask of a data set of images: inputs, loss and score."""
-
-    data: Dataset
-    augment: Augment
-
-    @property
-    def network(self) -> Task:
-        """What networks are built for."""
-        return Task(self.data.image_shape, self.data.classes)
-
-    def prepare(self, key: jax.Array | None, batch: Mapping[str, jax.Array], train: bool):
-        """Normalised images, in training augmented, and labels."""
-        if train:
-            preprocess = datasets.preprocess(self.augment, self.data.mean, self.data.std)
-            return preprocess(key, batch["image"]), batch["label"]
-        return datasets.normalise(batch["image"], self.data.mean, self.data.std), batch["label"]
-
-    def loss(self, outputs: jax.Array, targets: jax.Array):
-        """The mean cross-entropy, and sums over the images."""
-        entropy = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
-        hits = (outputs.argmax(-1) == targets).sum(dtype=jnp.float32)
-        sums = {"loss": entropy.sum(), "hits": hits, "count": jnp.float32(len(targets))}
-        return entropy.mean(), sums
-
-    def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
-        """Mean loss and accuracy."""
-        count = float(sums["count"])
-        return {"loss": float(sums["loss"]) / count, "accuracy": float(sums["hits"]) / count}
-
-    def score(self, sums: Mapping[str, Any]) -> tuple[float, float]:
-        """The accuracy and its standard error."""
-        p, n = float(sums["hits"]) / float(sums["count"]), float(sums["count"])
-        return p, float(np.sqrt(p * (1 - p) / n))
-
-
-def trained(searched: Searched, task: Any, journal: Journal, progress: bool = False) -> Trained:
+def trained(searched: Searched, task: Task, journal: Journal, progress: bool = False) -> Trained:
     """Makes what selections need of a finished search. Nothing is compiled before it is used.
 
     Args:

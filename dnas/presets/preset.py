@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import jax
 import optax
 
 from dnas import checks
@@ -20,7 +19,8 @@ from dnas.presets import arguments
 from dnas.presets.stages import Span, Stage
 from dnas.runtime import memory
 from dnas.selection import Selection
-from dnas.space import SearchSpace, Task
+from dnas.space import SearchSpace
+from dnas.tasks.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +195,6 @@ class Preset:
         *,
         steps_per_epoch: int,
         epochs: int,
-        preprocess: Callable[[jax.Array, jax.Array], jax.Array],
         axis_name: str | None = None,
         span: Span | None = None,
     ) -> Search:
@@ -206,7 +205,6 @@ class Preset:
           task: what the supernet is built for.
           steps_per_epoch: steps of an epoch.
           epochs: epochs of the search.
-          preprocess: augmentation and normalisation.
           axis_name: name of the axis of replicas.
           span: the part of the epochs that the search is for, where others go before or follow;
             schedules spread over all epochs, the warm-up over those of the part.
@@ -224,7 +222,6 @@ class Preset:
             hypergradient=self.hypergradient,
             weight_optimizer=self.weight_optimizer(steps),
             alpha_optimizer=self.alpha_optimizer(),
-            preprocess=preprocess,
             regularizers=over_steps(self.regularizers, space) or (),
             weight_penalty=over_steps(self.weight_penalty, space),
             perturbation=over_steps(self.perturbation),

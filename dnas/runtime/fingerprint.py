@@ -21,18 +21,7 @@ from dnas.space import SearchSpace
 
 def of_data(data: datasets.Dataset) -> dict[str, Any]:
     """What tells a data set from others: shapes, classes, and the content of both splits."""
-    return {
-        "name": data.name,
-        "image_shape": list(data.image_shape),
-        "classes": data.classes,
-        "train": _of_split(data.train),
-        "test": _of_split(data.test),
-    }
-
-
-def _of_split(split: datasets.Split) -> dict[str, Any]:
-    content = split.content
-    return {"images": len(split), "content": content.digest, "covers": content.covers}
+    return data.describe()
 
 
 def of_space(space: SearchSpace) -> dict[str, Any]:

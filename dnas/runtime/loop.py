@@ -8,7 +8,6 @@ is saved. The other files of a run only show it, and are never read to go on.
 
 import contextlib
 import dataclasses
-import math
 import pathlib
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -23,10 +22,12 @@ from dnas.runtime.interrupts import Interrupts
 from dnas.runtime.progress import Progress
 from dnas.runtime.workdir import Workdir
 
-Sums = Mapping[str, jax.Array]
+Sums = Mapping[str, Any]  # numbers and arrays that add up over steps, by names, also nested
+Summary = Callable[[Sums, int], dict[str, float]]  # (sums, steps) -> numbers
 Advance = Callable[[Any, Any, int], tuple[Any, Sums]]
 SAVE_SECONDS = 300.0
 _FINITE = "finite"
+_JOINT = "/"  # between the names of nested sums, as checkpoints store them
 
 
 class Feed(Protocol):
@@ -105,12 +106,11 @@ def default_chunk() -> int:
     return 1 if jax.default_backend() == "cpu" else 32
 
 
-def watched(step: Callable, loss: str) -> Callable:
+def watched(step: Callable) -> Callable:
     """Adds to a step the metric by which `run` finds the step whose loss is NaN or Inf.
 
     Args:
-      step: ``(state, *batches) -> (state, metrics)``.
-      loss: the metric to watch.
+      step: ``(state, *batches) -> (state, sums)``, with the sum ``sums['train']['loss']``.
 
     Returns:
       The step with the metric ``'finite'``, 1 where the loss is finite and 0 where not. Once
@@ -119,7 +119,8 @@ def watched(step: Callable, loss: str) -> Callable:
 
     def watched_step(state, *batches):
         state, metrics = step(state, *batches)
-        return state, {**metrics, _FINITE: jnp.isfinite(metrics[loss]).astype(jnp.float32)}
+        finite = jnp.isfinite(metrics["train"]["loss"])
+        return state, {**metrics, _FINITE: finite.astype(jnp.float32)}
 
     return watched_step
 
@@ -135,6 +136,7 @@ def run(
     kept: Kept | None = None,
     on_epoch: Callable[[int, Any, dict[str, float]], Mapping[str, float] | None] | None = None,
     ended: Callable[[list[dict[str, float]]], bool] | None = None,
+    summary: Summary | None = None,
     chunk: int | None = None,
     save_seconds: float = SAVE_SECONDS,
     progress: bool = True,
@@ -154,9 +156,11 @@ def run(
       parallel: replicates the state over devices; None leaves it as it is.
       kept: arrays that are saved with the state, and given back when a run resumes.
       on_epoch: called with the number of finished epochs, one replica of the state (valid
-        during the call) and the epoch's mean metrics; returns further numbers for metrics.jsonl.
+        during the call) and the epoch's numbers; returns further numbers for metrics.jsonl.
       ended: asked after every epoch, the last included, and when a run resumes at the end of one,
         whether that was the last; gets the history.
+      summary: makes of the sums of an epoch, or of its steps so far, the numbers to show and keep;
+        by default their means over the steps.
       chunk: steps a dispatch, `default_chunk()` by default. It changes no state, only the
         rounding of the mean metrics.
       save_seconds: a checkpoint is saved within an epoch when the last is older than this.
@@ -175,7 +179,7 @@ def run(
         model. Where only the newest is damaged, there is a warning, and the one before is taken.
       WorkdirError: a file of the directory cannot be written, or the directory was moved.
     """
-    loop = _Loop(state, feed, files or Workdir(None), parallel, kept)
+    loop = _Loop(state, feed, files or Workdir(None), parallel, kept, summary or _means)
     total = epochs * feed.steps_per_epoch
     bar = Progress(title, total, loop.step, epochs, show=progress)
     try:
@@ -229,8 +233,10 @@ class _Loop:
         files: Workdir,
         parallel: Replication | None,
         kept: Kept | None,
+        summary: Summary,
     ):
         self.feed, self.files, self.parallel, self.kept = feed, files, parallel, kept
+        self.summary = summary
         self.per_epoch = feed.steps_per_epoch
         self.step, self.sums, self.history, self.compiled = 0, {}, [], False
         self.saved: int | None = None
@@ -295,19 +301,20 @@ class _Loop:
 
     def settle(self, sums: Sums, count: int, bar: Progress) -> None:
         """Waits for a dispatch and takes in what it measured."""
-        found = {name: float(value) for name, value in jax.device_get(dict(sums)).items()}
+        found = _flat(jax.device_get(dict(sums)))
         for name, value in found.items():
-            if not math.isfinite(value):
+            if not np.isfinite(value).all():
                 raise self.diverged(name, value, count, found.get(_FINITE))
         for name, value in found.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            before = np.asarray(self.sums.get(name, 0.0))
+            self.sums[name] = (before + np.asarray(value, np.float64)).tolist()
         self.step += count
         bar.update((self.step - 1) // self.per_epoch + 1, self.step, self.means())
 
     def means(self) -> dict[str, float]:
-        """The epoch's mean metrics so far."""
+        """The numbers of the epoch so far."""
         steps = (self.step - 1) % self.per_epoch + 1
-        return {name: value / steps for name, value in self.sums.items() if name != _FINITE}
+        return self.summary(_nested({n: x for n, x in self.sums.items() if n != _FINITE}), steps)
 
     def end_epoch(self, on_epoch: Callable | None) -> None:
         """Writes what an epoch leaves: result files, then the checkpoint."""
@@ -342,13 +349,15 @@ class _Loop:
             names = ", ".join(bad[:3]) + ("" if len(bad) <= 3 else f" and {len(bad) - 3} more")
             raise DivergedError(f"NaN or Inf in {names} after step {self.step}. {self.way_back()}")
 
-    def diverged(self, name: str, value: float, count: int, good: float | None) -> DivergedError:
+    def diverged(self, name: str, value: Any, count: int, good: Any) -> DivergedError:
         first, last = self.step + 1, self.step + count
         where = f"between steps {first} and {last}" if first < last else f"at step {first}"
         if good is not None and good < count:
             where = f"at step {first + int(good)}"
         epoch = self.step // self.per_epoch + 1
-        return DivergedError(f"{name} became {value} {where} (epoch {epoch}). {self.way_back()}")
+        bad = value if np.ndim(value) == 0 else np.asarray(value)[~np.isfinite(value)][0]
+        name = name.replace(_JOINT, "_")
+        return DivergedError(f"{name} became {bad} {where} (epoch {epoch}). {self.way_back()}")
 
     def way_back(self) -> str:
         """Where the last good checkpoint lies."""
@@ -373,3 +382,30 @@ def _not_finite(tree: Any) -> list[str]:
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(np.asarray(leaf)).all()
     ]
+
+
+def _means(sums: Sums, steps: int) -> dict[str, float]:
+    """The mean of every number over the steps."""
+    flat = _flat(sums)
+    return {name.replace(_JOINT, "_"): float(value) / steps for name, value in flat.items()}
+
+
+def _flat(sums: Sums, before: str = "") -> dict[str, Any]:
+    """Nested sums by one name each: ``{'train/loss': ...}``."""
+    found = {}
+    for name, value in sums.items():
+        nested = isinstance(value, Mapping)
+        found |= _flat(value, f"{before}{name}{_JOINT}") if nested else {before + name: value}
+    return found
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """What `_flat` made flat."""
+    found: dict[str, Any] = {}
+    for name, value in flat.items():
+        *outer, last = name.split(_JOINT)
+        place = found
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = np.asarray(value) if isinstance(value, list) else value
+    return found

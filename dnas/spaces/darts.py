@@ -22,9 +22,10 @@ from dnas.genotype import Genotype
 from dnas.nn import operations
 from dnas.nn.initial import initialise
 from dnas.nn.supernet.weights import Table
-from dnas.space import PLAIN, Decision, Mixing, Task
+from dnas.space import PLAIN, Decision, Mixing
 from dnas.spaces import darts_networks, parts, published, robust_darts
 from dnas.spaces.validation import check_choices, check_counts, check_mixing, check_part
+from dnas.tasks import Task
 
 OPERATIONS = (
     "none",

@@ -9,11 +9,9 @@ from flax import nnx
 
 from dnas.genotype import Genotype
 from dnas.nn.initial import weight
-from dnas.nn.kernels import pool
 from dnas.nn.kernels.conv import conv
 from dnas.nn.layers import (
     Conv,
-    Linear,
     NormMaker,
     batch_statistics,
     factorized_kernel,
@@ -23,8 +21,9 @@ from dnas.nn.layers import (
 from dnas.nn.supernet import cell as cells
 from dnas.nn.supernet.fused import FUSED, NORMALISED_POOLS
 from dnas.nn.supernet.stack import Stack
-from dnas.space import Mix, NetworkOutput, Task
+from dnas.space import Mix, NetworkOutput
 from dnas.spaces.validation import check_call
+from dnas.tasks import Task
 
 if TYPE_CHECKING:
     from dnas.spaces.darts import DARTS
@@ -169,11 +168,11 @@ class Stem(nnx.Module):
     def __init__(self, space: "DARTS", task: Task, norm: NormMaker):
         channels = space.stem_multiplier * space.channels
         if space.stem == "cifar":
-            plan = [(task.image_shape[-1], channels, 1)]
+            plan = [(task.inputs.shape[-1], channels, 1)]
             self.channels = (channels, channels)
         else:
             half = space.channels // 2
-            plan = [(task.image_shape[-1], half, 2), (half, space.channels, 2)]
+            plan = [(task.inputs.shape[-1], half, 2), (half, space.channels, 2)]
             plan.append((space.channels, space.channels, 2))
             self.channels = (space.channels, space.channels)
         self.convs = nnx.List(Conv(a, b, 3, stride=s) for a, b, s in plan)
@@ -194,18 +193,21 @@ class AuxiliaryHead(nnx.Module):
 
     Args:
       channels: channels of that output.
-      classes: number of classes.
+      task: what the network is for.
       norm: makes batch normalisations.
       last_norm: whether there is one behind the second convolution; the published networks
         have it for CIFAR, not for ImageNet.
+      rngs: random streams of the initialisation.
     """
 
-    def __init__(self, channels: int, classes: int, *, norm: NormMaker, last_norm: bool):
+    def __init__(
+        self, channels: int, task: Task, *, norm: NormMaker, last_norm: bool, rngs: nnx.Rngs
+    ):
         self.first = Conv(channels, 128, 1)
         self.first_norm = norm(128)
         self.second = Conv(128, 768, 2, padding=0)
         self.last_norm = norm(768) if last_norm else None
-        self.classifier = Linear(768, classes)
+        self.classifier = task.head((768,), rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits of ``[batch, height, width, channels]``, 8x8 or 7x7 as published."""
@@ -224,7 +226,7 @@ class AuxiliaryHead(nnx.Module):
         x = self.second(x)
         if self.last_norm is not None:
             x = self.last_norm(x, use_running_average=False)
-        return self.classifier(jax.nn.relu(x)[:, 0, 0])
+        return self.classifier((jax.nn.relu(x),))
 
 
 class Skeleton(nnx.Module):
@@ -248,7 +250,13 @@ class Skeleton(nnx.Module):
             CellRun(run, space.nodes, make_graph, make_norm, remat=remat, rngs=rngs)
             for run in self.plan
         )
-        self.classifier = Linear(space.nodes * self.plan[-1].channels, task.classes)
+        kept = [run for run in self.plan if self._is_last_of_stride(run)]
+        channels = tuple(space.nodes * run.channels for run in kept)
+        self.classifier = task.head(channels, rngs=rngs)
+
+    def _is_last_of_stride(self, run: Run) -> bool:
+        after = run.first + run.length
+        return after == self.space.cells or after in self.space.reductions
 
     def features(
         self,
@@ -256,8 +264,8 @@ class Skeleton(nnx.Module):
         graphs: Callable[[Run], tuple[Callable, Any]],
         key: jax.Array | None,
         use_running_average: bool,
-    ) -> tuple[jax.Array, jax.Array]:
-        """Outputs of the last cell and of the second reduction cell.
+    ) -> tuple[tuple[jax.Array, ...], jax.Array]:
+        """Outputs of the last cell of each stride, and of the second reduction cell.
 
         Args:
           x: images.
@@ -268,13 +276,15 @@ class Skeleton(nnx.Module):
         """
         keys = None if key is None else jax.random.split(key, self.space.cells)
         older, newer = self.stem(x, use_running_average)
-        reduced = newer
+        reduced, kept = newer, []
         for run, cell_run in zip(self.plan, self.runs, strict=True):
             here = None if keys is None else keys[run.first : run.first + run.length]
             graph, own = graphs(run)
             older, newer = cell_run(older, newer, graph, (here, own), use_running_average)
             reduced = newer if run.reduction else reduced
-        return newer, reduced
+            if self._is_last_of_stride(run):
+                kept.append(newer)
+        return tuple(kept), reduced
 
 
 class Supernet(Skeleton):
@@ -336,8 +346,8 @@ class Supernet(Skeleton):
 
             return graph, jax.tree.map(lambda w: w[first:last], weights) if layered else None
 
-        y, _ = self.features(x, graphs, key, use_running_average=False)
-        return self.classifier(pool.global_avg_pool(y))
+        features, _ = self.features(x, graphs, key, use_running_average=False)
+        return self.classifier(features)
 
 
 class Network(Skeleton):
@@ -368,9 +378,10 @@ class Network(Skeleton):
         self.auxiliary = (
             AuxiliaryHead(
                 space.nodes * reductions[-1].channels,
-                task.classes,
+                task,
                 norm=running(rngs),
                 last_norm=space.stem == "cifar",
+                rngs=rngs,
             )
             if auxiliary
             else None
@@ -391,8 +402,8 @@ class Network(Skeleton):
             key, _ = inputs
             return cell(states, use_running_average=average, key=key, drop=drop)
 
-        y, reduced = self.features(x, lambda run: (graph, None), key, average)
-        logits = self.classifier(pool.global_avg_pool(y))
+        features, reduced = self.features(x, lambda run: (graph, None), key, average)
+        logits = self.classifier(features)
         if self.auxiliary is None or not train:
             return NetworkOutput(logits)
         return NetworkOutput(logits, self.auxiliary(reduced))

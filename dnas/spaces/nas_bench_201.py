@@ -24,11 +24,11 @@ from dnas.checks import shown
 from dnas.genotype import Genotype
 from dnas.nn.initial import initialise
 from dnas.nn.kernels import pool
-from dnas.nn.layers import Conv, Linear, NormMaker, ReluConvNorm, batch_statistics, running
+from dnas.nn.layers import Conv, NormMaker, ReluConvNorm, batch_statistics, running
 from dnas.nn.supernet import cell as cells
 from dnas.nn.supernet.fused import FUSED
 from dnas.nn.supernet.stack import Stack
-from dnas.space import PLAIN, Decision, Mix, Mixing, NetworkOutput, Task
+from dnas.space import PLAIN, Decision, Mix, Mixing, NetworkOutput
 from dnas.spaces import parts, published
 from dnas.spaces.validation import (
     check_call,
@@ -37,6 +37,7 @@ from dnas.spaces.validation import (
     check_mixing,
     check_part,
 )
+from dnas.tasks import Task
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
@@ -174,7 +175,7 @@ class Skeleton(nnx.Module):
         rngs: nnx.Rngs,
     ):
         widths = [space.channels * 2**stage for stage in range(space.stages)]
-        self.stem = Conv(task.image_shape[-1], widths[0], 3)
+        self.stem = Conv(task.inputs.shape[-1], widths[0], 3)
         self.stem_norm = norm(widths[0])
         self.stages = nnx.List(
             Stack(functools.partial(make_cell, width), space.cells, rngs=rngs, remat=remat)
@@ -184,18 +185,20 @@ class Skeleton(nnx.Module):
             ResidualReduction(a, b, norm=norm) for a, b in itertools.pairwise(widths)
         )
         self.last_norm = norm(widths[-1])
-        self.classifier = Linear(widths[-1], task.classes)
+        self.classifier = task.head(tuple(widths), rngs=rngs)
 
     def run(self, x: jax.Array, body: Callable, xs: Any, use_running_average: bool) -> jax.Array:
-        """Logits of images; `body` applies a cell, `xs` are arrays ``[stages, cells, ...]``."""
+        """What the head says; `body` applies a cell, `xs` are arrays ``[stages, cells, ...]``."""
         x = self.stem_norm(self.stem(x), use_running_average=use_running_average)
+        features = []
         for i, stage in enumerate(self.stages):
             if i > 0:
+                features.append(x)
                 x = self.reductions[i - 1](x, use_running_average)
             own = jax.tree.map(lambda v, i=i: v[i], xs)
             x = stage(body, x, own, update=not use_running_average)
         x = jax.nn.relu(self.last_norm(x, use_running_average=use_running_average))
-        return self.classifier(pool.global_avg_pool(x))
+        return self.classifier((*features, x))
 
 
 def _keys(key: jax.Array | None, space: NASBench201) -> jax.Array | None:

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas import presets, spaces
-from dnas.data import Augment, preprocess
+from dnas.data import Augment
 from dnas.gradient import hypergrad, relax
 from dnas.runtime import parallel
 from dnas.runtime.initialize import compiled as compiled_init
-from dnas.space import Mixing, Task
+from dnas.space import Mixing
+from dnas.tasks import Classification
 
 SPACES = {"nas_bench_201": spaces.NASBench201, "darts": spaces.DARTS}
 HYPERGRADIENTS = {
@@ -89,6 +90,22 @@ class Settings:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class CastClassification(Classification):
+    """Classification of images in another dtype.
+
+    Attributes:
+      dtype: of the images.
+    """
+
+    dtype: Any = jnp.float32
+
+    def prepare(self, key: Any, batch: Any, train: bool) -> tuple[jax.Array, jax.Array]:
+        """See `dnas.tasks.Task.prepare`."""
+        images, labels = super().prepare(key, batch, train)
+        return images.astype(self.dtype), labels
+
+
 class Ours:
     """Our step: the one that `dnas.cli.search` runs, with its augmentation.
 
@@ -105,7 +122,6 @@ class Ours:
         if jax.default_backend() != "cpu":  # where float32 may be less by default
             precision = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": None}
             jax.config.update("jax_default_matmul_precision", precision[settings.dtype])
-        augment = preprocess(Augment(crop_padding=4, flip=True), (0.5,) * 3, (0.25,) * 3)
         dtype = jnp.bfloat16 if settings.dtype == "bfloat16" else jnp.float32
         relaxation = RELAXATIONS[settings.relaxation]()
         preset = presets.darts(
@@ -114,10 +130,13 @@ class Ours:
         )
         search = preset.build(
             settings.make_space(),
-            Task((settings.size, settings.size, 3), CLASSES),
+            CastClassification(
+                *((settings.size, settings.size, 3), CLASSES, (0.5,) * 3, (0.25,) * 3),
+                augment=Augment(crop_padding=4, flip=True),
+                dtype=dtype,
+            ),
             steps_per_epoch=390,
             epochs=50,
-            preprocess=lambda key, images: augment(key, images).astype(dtype),
         )
         step, init, key = search.step, search.init, jax.random.key(0)
         if settings.population > 1:

@@ -12,9 +12,9 @@ from dnas.cli import build, parts
 from dnas.genotype import Genotype
 from dnas.gradient import hypergrad
 from dnas.gradient.stopping import Record
-from dnas.space import Task
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
+from dnas.tasks import Classification
 
 CONFIGS = ("digits", "nas_bench_201", "nas_bench_201_cpu", "darts_cifar10")
 
@@ -268,7 +268,7 @@ def test_numbers_that_overflow_are_refused_by_key(value):
             config.search[key] = value
         with pytest.raises(ValueError, match=rf"^config\.search\.{key}=.*expected") as caught:
             preset = build.make_preset(config)
-            preset.check(NASBench201(channels=2, cells=1, stages=1), Task((8, 8, 1), 10))
+            preset.check(NASBench201(channels=2, cells=1, stages=1), Classification((8, 8, 1), 10))
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 

@@ -18,7 +18,7 @@ def test_the_data_set_is_the_trainings_and_numbers_are_written(
     assert cli.main() == 0
     printed = capsys.readouterr().out
     assert printed.startswith("digits, the test split of the training\ntest accuracy ")
-    assert json.loads(output.read_text())["accuracy"] == result.test_accuracy
+    assert json.loads(output.read_text())["accuracy"] == result.test["accuracy"]
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def step(state, train_batch, valid_batch):
     bright = train_batch["image"].mean() / 255
     alphas = {"cell": state.alphas["cell"] + 0.1 * bright * noise}
     params = jax.tree.map(lambda w: w * (1 + 0.01 * bright), state.params)
-    return State(params, alphas, state.key, state.step + 1), {"train_loss": bright}
+    return State(params, alphas, state.key, state.step + 1), {"train": {"loss": bright}}
 
 
 def select(trained):
@@ -153,7 +153,7 @@ def run_search(folder):
 def run_training(folder):
     done = train.train(Tiny(), FOUND, some_data(), RECIPE, workdir=folder, progress=False)
     weights = [np.asarray(x).tobytes() for x in jax.tree.leaves(nnx.state(done.network))]
-    return done.test_accuracy, done.test_loss, done.parameters, done.history, weights
+    return done.test, done.parameters, done.history, weights
 
 
 def run_comparison(folder):

@@ -5,20 +5,21 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dnas.data import Dataset, Split, check_classes, digits, from_arrays, halve, limit
-from dnas.data.dataset import ArraySource, statistics
+from dnas.data import LabelledImages, Split, check_classes, digits, from_arrays, halve, limit
+from dnas.data.dataset import ArraySource
+from dnas.data.images import statistics
 
 
 class CountingSource(ArraySource):
     """Remembers which images were decoded."""
 
     def __init__(self, images, labels):
-        super().__init__(images, labels)
+        super().__init__({"image": images, "label": labels})
         self.__dict__["decoded"] = []  # The dataclass is frozen.
 
     def read(self, indices):
         self.decoded.extend(np.asarray(indices).tolist())
-        return self.all_images[indices], self.all_labels[indices]
+        return {name: array[indices] for name, array in self.arrays.items()}
 
     load = read
 
@@ -35,7 +36,7 @@ def test_limit_is_a_seeded_subset():
     np.testing.assert_array_equal(few.labels, again.labels)
     assert set(few.labels.tolist()) != set(other.labels.tolist())
     assert len(set(few.labels.tolist())) == 30
-    np.testing.assert_array_equal(few.images, split.source.all_images[few.labels])
+    np.testing.assert_array_equal(few.images, split.source.arrays["image"][few.labels])
     # All of them, in order, is no limit.
     np.testing.assert_array_equal(limit(split, 100, 0).labels, split.labels)
 
@@ -74,12 +75,12 @@ def test_a_limited_half_comes_from_that_half():
     weights, _ = halve(Split.all(counting(40)), 0)
     few = limit(weights, 5, 0)
     assert set(few.labels.tolist()) < set(weights.labels.tolist())
-    np.testing.assert_array_equal(few.images, few.source.all_images[few.labels])
+    np.testing.assert_array_equal(few.images, few.source.arrays["image"][few.labels])
 
 
 def test_only_what_is_needed_is_decoded_and_only_once():
     source, test_source = counting(100), counting(10)
-    data = Dataset("counted", Split.all(source), Split.all(test_source), 100)
+    data = LabelledImages("counted", Split.all(source), Split.all(test_source), 100)
     data = dataclasses.replace(data, train=limit(data.train, 20, seed=0))
     halves = halve(data.train, seed=0)
     assert not source.decoded
@@ -92,7 +93,7 @@ def test_only_what_is_needed_is_decoded_and_only_once():
 
 def test_statistics_match_numpy():
     source = counting(1500, (3, 5, 2))
-    data = Dataset("x", Split.all(source), Split.all(counting(2, (3, 5, 2))), 1500)
+    data = LabelledImages("x", Split.all(source), Split.all(counting(2, (3, 5, 2))), 1500)
     scaled = source.all_images / 255
     np.testing.assert_allclose(data.mean, scaled.mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(data.std, scaled.std((0, 1, 2)), rtol=1e-12)
@@ -111,7 +112,7 @@ def test_statistics_of_large_sets_look_at_a_part():
     assert len(source.decoded) == 101
     assert (min(source.decoded), max(source.decoded)) == (0, 999)
     assert np.ptp(np.diff(source.decoded)) <= 1
-    np.testing.assert_allclose(mean, [source.all_images[source.decoded].mean() / 255])
+    np.testing.assert_allclose(mean, [source.arrays["image"][source.decoded].mean() / 255])
     capped = counting(1000, (2, 2, 1))
     statistics(Split.all(capped), budget=40)
     assert len(capped.decoded) == 10
@@ -127,17 +128,19 @@ def test_a_constant_channel_can_be_divided_by():
 
 def test_shapes_of_train_and_test_must_agree():
     with pytest.raises(ValueError, match=r"\(4, 4, 1\).*\(5, 4, 1\)"):
-        Dataset("odd", Split.all(counting(4, (4, 4, 1))), Split.all(counting(4, (5, 4, 1))), 4)
+        LabelledImages(
+            "odd", Split.all(counting(4, (4, 4, 1))), Split.all(counting(4, (5, 4, 1))), 4
+        )
 
 
 def test_the_prompt_shows_one_line():
     data = digits()
     assert repr(data) == (
-        "Dataset(digits, 8x8x1 pixels, 10 classes (0, 1, 2, 3, 4, ...), 1,437 train images, "
+        "LabelledImages(digits, 8x8x1 pixels, 10 classes (0, 1, 2, 3, 4, ...), 1,437 train images, "
         "360 test images)"
     )
     assert repr(data.train) == "Split(1,437 images of 8x8x1)"
-    assert repr(data.train.source) == "ArraySource(1,437 images of 8x8x1)"
+    assert repr(data.train.source) == "ArraySource(1,437 examples: image 8x8x1, label scalar)"
     nameless = dataclasses.replace(data, class_names=None)
     assert "10 classes, 1,437" in repr(nameless)
 
@@ -145,9 +148,9 @@ def test_the_prompt_shows_one_line():
 def test_a_class_without_train_images_is_refused_and_after_a_limit_warned_of():
     """Labels 0..11 with 5 left out: nobody's limit but the source itself lacks it."""
     source = counting(12)
-    source.all_labels[5] = 4
+    source.arrays["label"][5] = 4
     names = tuple("abcdefghijkl")
-    data = Dataset("letters", Split.all(source), Split.all(counting(3)), 12, names)
+    data = LabelledImages("letters", Split.all(source), Split.all(counting(3)), 12, names)
     with pytest.raises(ValueError, match=r"'letters' has no train images of the classes 5 \(f\): "):
         check_classes(data)
     whole = dataclasses.replace(data, train=Split.all(counting(12)))

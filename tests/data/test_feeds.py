@@ -178,7 +178,7 @@ def test_an_error_while_reading_reaches_the_caller(train):
         def read(self, indices):
             raise OSError("the disk is gone")
 
-    broken = Split.all(Broken(train.source.all_images, train.source.all_labels))
+    broken = Split.all(Broken(train.source.arrays))
     with pytest.raises(OSError, match="the disk is gone"):
         next(StreamFeed([broken], BATCH, KEY).chunks(0, 2, 2))
 

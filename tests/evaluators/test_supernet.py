@@ -14,11 +14,9 @@ from dnas import costs, data, presets, search, selection, spaces
 from dnas.choices import stacked
 from dnas.evaluators import Fidelity, SharedWeights, ShortTraining, Supernet
 from dnas.gradient import bilevel
-from dnas.jobs.trained import Classification
 from dnas.runtime.interrupts import Interrupts
 from dnas.runtime.journal import Journal
 from dnas.runtime.workdir import Workdir
-from dnas.space import Task
 from dnas.spaces import nas_bench_201
 
 SPACE = spaces.NASBench201(channels=2, cells=1, stages=1, nodes=3)
@@ -31,11 +29,9 @@ class Trained:
     def __init__(self, patch):
         self.data = data.digits()
         self.feed = data.make_feed(data.halve(self.data.train, 0), BATCH, jax.random.key(1))
-        preprocess = data.preprocess(data.Augment(), self.data.mean, self.data.std)
-        self.task = Classification(self.data, data.Augment())
-        task = Task(self.data.image_shape, self.data.classes)
+        self.task = task = self.data.task()
         self.search = presets.darts(alpha_learning_rate=0.1).build(
-            SPACE, task, steps_per_epoch=11, epochs=2, preprocess=preprocess
+            SPACE, task, steps_per_epoch=11, epochs=2
         )
         state = jax.jit(self.search.init)(jax.random.key(0))
         # Untrained weights of the right size do; alphas that differ keep options apart.
@@ -181,6 +177,7 @@ def test_trainings_from_scratch_are_those_of_fine_tuned_first_weights(trained):
     short_training, supernet = trained.short_training(), trained.supernet()
     genotypes = [cell([3, 3, 3]), cell([1, 3, 2])]
     half = trained.feed.parts[1]
+
     rows = np.linspace(0, len(half) - 1, len(half) // BATCH * BATCH).astype(int)
     for seed in (0, 1):
         scores = short_training(genotypes, Fidelity(2, seed))
@@ -248,7 +245,7 @@ def test_every_selection_decides_cells_whose_edges_have_tables_of_their_own():
         mixes = stacked([selection.one_hot(space, genotype, trained.mix)])
         mixed = trained.supernet.validate(trained.supernet.state, mixes)
         found["paths"] = pair(mixed), pair(trained.shared_weights([genotype]))
-        sizes = costs.parameters(space, Task(few.image_shape, few.classes))
+        sizes = costs.parameters(space, few.task(measured=False))
         for name, table in trained.parameters().items():
             np.testing.assert_array_equal(table, sizes[name])
         return found["short_trainings"]

@@ -21,5 +21,5 @@ def test_notebook(path):
         # Fewer epochs than a reader takes; the cells are the reader's otherwise.
         source = source.replace("epochs=30", "epochs=2").replace("epochs=20", "epochs=1")
         exec(compile(source, str(path), "exec"), scope)
-    assert 0 <= scope["trained"].test_accuracy <= 1
+    assert 0 <= scope["trained"].score.value <= 1
     assert set(scope["result"].mix) == {"cell"}

@@ -9,7 +9,7 @@ from flax import nnx
 
 from dnas import spaces
 from dnas.gradient import alignment, bilevel
-from dnas.space import Task
+from dnas.tasks import Classification
 
 LAYERS = {"cell": 3, "cell.2": 3, "other": 2, "single": 1}
 SHAPES = {"cell": (2, 3), "cell.2": (1, 2), "other": (2, 2), "single": (1, 3)}
@@ -130,7 +130,7 @@ def test_replicas():
 def test_weights_of_a_supernet():
     """Against reverse-over-reverse differentiation of the definition."""
     space = spaces.NASBench201(channels=2, cells=2, stages=1, nodes=2)
-    net = space.supernet(Task((8, 8, 1), 3), rngs=nnx.Rngs(0))
+    net = space.supernet(Classification((8, 8, 1), 3), rngs=nnx.Rngs(0))
     graph = nnx.graphdef(net)
     params = nnx.to_pure_dict(nnx.state(net, nnx.Param))
     mix = {"cell": jnp.array([[0.1, 0.3, 0.2, 0.25, 0.15]])}

@@ -9,16 +9,15 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from plain import Plain
 
 from dnas import presets, spaces
 from dnas.gradient import hypergrad, relax
-from dnas.space import Task
 
-SPACE, TASK = spaces.NASBench201(channels=2, cells=1, stages=1, nodes=3), Task((6, 6, 1), 3)
-
-
-def plain(key, images):
-    return images.astype(jnp.float32) / 128 - 1
+SPACE, TASK = (
+    spaces.NASBench201(channels=2, cells=1, stages=1, nodes=3),
+    Plain((6, 6, 1), 3),
+)
 
 
 def batch(seed, size=8):
@@ -32,7 +31,7 @@ def batch(seed, size=8):
 def test_a_relaxation_of_the_wrong_shape_is_refused():
     wrong = relax.Relaxation(lambda key, alphas, step: {"cell": alphas["cell"][:, :1]})
     search = presets.darts(relaxation=lambda steps: wrong).build(
-        SPACE, TASK, steps_per_epoch=1, epochs=1, preprocess=plain
+        SPACE, TASK, steps_per_epoch=1, epochs=1
     )
     state = jax.eval_shape(search.init, jax.random.key(0))
     with pytest.raises(AssertionError, match="shape"):
@@ -80,7 +79,7 @@ def test_the_learning_rate_ends_at_its_final_value():
 
 
 def test_same_seed_same_state_other_seed_other_state():
-    search = presets.darts().build(SPACE, TASK, steps_per_epoch=1, epochs=1, preprocess=plain)
+    search = presets.darts().build(SPACE, TASK, steps_per_epoch=1, epochs=1)
     init = jax.jit(search.init)
     first, again, other = (init(jax.random.key(s))._replace(key=()) for s in (0, 0, 1))
     chex.assert_trees_all_equal(first, again)
@@ -124,7 +123,7 @@ def test_both_gradients_are_traced_once(hypergradient):
 
     space = Space(channels=2, cells=1, stages=1, nodes=3)
     preset = presets.darts(hypergradient=hypergradient, relaxation=lambda steps: relaxation)
-    search = preset.build(space, TASK, steps_per_epoch=2, epochs=2, preprocess=plain)
+    search = preset.build(space, TASK, steps_per_epoch=2, epochs=2)
     state = jax.eval_shape(search.init, jax.random.key(0))
     jax.make_jaxpr(search.step)(state, batch(0), batch(1))
     assert sorted(calls) == ["backward", "call", "forward"]

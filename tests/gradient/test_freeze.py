@@ -13,7 +13,7 @@ from dnas.gradient import freeze
 from dnas.nn.supernet.fused import FUSED
 from dnas.nn.supernet.mixed import MixedEdges
 from dnas.nn.supernet.owners import Owner, owners
-from dnas.space import Task
+from dnas.tasks import Classification
 
 AXES = {"kernel": 4, "kernels": 3, "depthwise": 4, "pointwise": 2}  # behind the cells' axis 0
 
@@ -25,7 +25,7 @@ def random_like(params, seed):
 
 def params_of(space):
     """The shapes of a supernet's parameters, and their owners."""
-    net = nnx.eval_shape(lambda: space.supernet(Task((8, 8, 3), 3), rngs=nnx.Rngs(0)))
+    net = nnx.eval_shape(lambda: space.supernet(Classification((8, 8, 3), 3), rngs=nnx.Rngs(0)))
     return nnx.to_pure_dict(nnx.state(net, nnx.Param)), owners(net)
 
 

@@ -10,7 +10,8 @@ from jax.flatten_util import ravel_pytree
 
 from dnas import spaces
 from dnas.gradient import bilevel, hypergrad, implicit
-from dnas.space import Task, initial_alphas
+from dnas.space import initial_alphas
+from dnas.tasks import Classification
 
 SIZE = 5
 
@@ -153,7 +154,7 @@ def supernet_problem():
     """Cross-entropies of a small supernet with scanned cells on two batches."""
     operations = ("skip_connect", "nor_conv_3x3")
     space = spaces.NASBench201(channels=2, cells=2, stages=1, nodes=2, operations=operations)
-    net = space.supernet(Task((8, 8, 1), 3), rngs=nnx.Rngs(0))
+    net = space.supernet(Classification((8, 8, 1), 3), rngs=nnx.Rngs(0))
     graph = nnx.graphdef(net)
     params = nnx.to_pure_dict(nnx.state(net, nnx.Param))
     alphas = initial_alphas(space.decisions, jax.random.key(1), scale=0.5)

@@ -20,7 +20,7 @@ class ToyNetwork(nnx.Module):
     """One hidden layer; the running average `seen` is the last drop path probability."""
 
     def __init__(self, activation, task, channels, auxiliary, rngs):
-        inputs = int(np.prod(task.image_shape))
+        inputs = int(np.prod(task.inputs.shape))
         self.activation = activation
         self.hidden = nnx.Linear(inputs, channels, rngs=rngs)
         self.norm = RunningNorm(channels, rngs=rngs)

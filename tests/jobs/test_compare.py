@@ -171,7 +171,7 @@ def test_comparison_needs_no_directory(toy, stripes):
         )
     assert len(result.rows) == 1
     trained = train.train(toy, toy.genotype("sin"), stripes, RECIPE, seed=4, progress=False)
-    assert result.found.accuracies == (trained.test_accuracy,)
+    assert result.found.accuracies == (trained.score.value,)
 
 
 @pytest.mark.parametrize("options", [{"random": -1}, {"seeds": ()}, {"seeds": (1, 1)}], ids=str)

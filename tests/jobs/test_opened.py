@@ -57,16 +57,16 @@ def test_everything_of_a_training_is_there(result, folder, digits, monkeypatch):
     assert opened.finished and opened.seed == 3
     assert opened.genotype == GENOTYPE and opened.space == SPACE
     for name in (
-        "test_accuracy",
-        "test_loss",
+        "test",
+        "score",
         "parameters",
         "multiply_adds",
         "history",
-        "signature",
+        "task",
     ):
         assert getattr(opened, name) == getattr(result, name)
-    assert opened.signature.mean == digits.mean and opened.signature.classes == 10
-    assert opened.signature.class_names == tuple("0123456789")
+    assert opened.task.mean == digits.mean and opened.task.classes == 10
+    assert opened.task.class_names == tuple("0123456789")
     np.testing.assert_array_equal(logits(opened.network, digits), logits(result.network, digits))
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -83,7 +83,7 @@ def test_what_is_not_finished_says_so(result, folder, digits):
     (folder / "checkpoints" / "9.orbax-checkpoint-tmp-1").mkdir()
     (folder / "checkpoints" / "9").mkdir()  # being removed
     opened = dnas.open(folder)
-    assert not opened.finished and opened.test_accuracy is None
+    assert not opened.finished and opened.test is None
     assert opened.history == result.history
     np.testing.assert_array_equal(logits(opened.network, digits), logits(result.network, digits))
     assert (folder / "checkpoints" / "9.orbax-checkpoint-tmp-1").is_dir()
@@ -96,7 +96,7 @@ def test_a_space_of_ones_own_is_asked_for(result, folder, digits):
     settings = json.loads((folder / "config.json").read_text())
     change(folder / "config.json", space=settings["space"] | {"class": "Mine"})
     opened = dnas.open(folder)
-    assert opened.test_accuracy == result.test_accuracy
+    assert opened.score == result.score
     with pytest.raises(workdir.WorkdirError, match=r"space 'Mine'.*dnas\.open\(workdir, space="):
         _ = opened.network
     network = dnas.open(folder, space=SPACE).network
@@ -176,8 +176,8 @@ def test_networks_are_tested_on_any_test_split(result, folder, digits):
         evaluation = dnas.evaluate(network, other, batch_size=10, **known)
         np.testing.assert_array_equal(evaluation.confusion, confusion)
     files = workdir.Workdir(folder)
-    files.write_sealed("result.json", files.read_sealed("result.json") | {"test_accuracy": 0.123})
-    assert dnas.evaluate(folder, digits).accuracy == result.test_accuracy  # computed again
+    files.write_sealed("result.json", files.read_sealed("result.json") | {"score": [0.123, 0.1]})
+    assert dnas.evaluate(folder, digits).accuracy == result.test["accuracy"]  # computed again
 
 
 def test_what_cannot_be_evaluated_is_said_in_a_line(result, folder, digits):
@@ -213,7 +213,7 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(result, folder, digits):
         ("metrics.jsonl", '{"epoch": 1}\n{"epoch": 1}\n'),
         ("metrics.jsonl", "3\n"),
         ("metrics.jsonl", "[" * 10**5 + "\n"),
-        ("result.json", '{"test_accuracy": 1.0}'),
+        ("result.json", '{"score": [1.0, 0.0]}'),
         ("network.json", "3"),
         ("config.json", "{"),
         ("config.json", '{"seed": 0, "genotype": 3}'),

@@ -64,7 +64,7 @@ class ToyPreset:
     batch_size: int = 4
     rate: float = 0.1
 
-    def build(self, space, task, *, steps_per_epoch, epochs, preprocess, axis_name):
+    def build(self, space, task, *, steps_per_epoch, epochs, axis_name):
         def init(key):
             alphas = {"cell": 0.1 * jax.random.normal(key, (2, 3))}
             return State(jnp.ones(3), alphas, key, jnp.zeros((), jnp.int32))
@@ -76,7 +76,8 @@ class ToyPreset:
             key = jax.random.fold_in(state.key, state.step)
 
             def loss(params, alphas, batch):
-                target = preprocess(key, batch["image"]).mean() + batch["label"].mean()
+                images, labels = task.prepare(key, batch, True)
+                target = images.mean() + labels.mean()
                 return jnp.sum((mix(alphas)["cell"] @ params - target) ** 2)
 
             value, grad = jax.value_and_grad(loss)(state.params, state.alphas, train)
@@ -86,7 +87,10 @@ class ToyPreset:
                 value, valid_loss = jax.lax.pmean((value, valid_loss), axis_name)
             alphas = jax.tree.map(lambda a, g: a - self.rate * g, state.alphas, alpha_grad)
             params = state.params - self.rate * grad
-            metrics = {"train_loss": value, "valid_loss": valid_loss}
+            metrics = {
+                part: {"loss": loss, "hits": jnp.float32(0), "count": jnp.float32(1)}
+                for part, loss in (("train", value), ("valid", valid_loss))
+            }
             return State(params, alphas, state.key, state.step + 1), metrics
 
         return Method(init, step, mix)
@@ -167,10 +171,10 @@ def test_the_test_split_is_read_for_its_hash_alone():
         def read(self, indices):
             raise AssertionError("the test split was read")
 
-        load = labels = read
+        load = column = read
 
     data = toy_data()
-    test = datasets.Split.all(Hashed(data.test.images, data.test.labels))
+    test = datasets.Split.all(Hashed(data.test.arrays))
     data = dataclasses.replace(data, test=test)
     search(ToySpace(), data, ToyPreset(), epochs=1, progress=False)
 

@@ -33,7 +33,7 @@ CHOICES = {"relu": jax.nn.relu, "tanh": jnp.tanh, "skip_connect": lambda x: x}
 
 class Supernet(nnx.Module):
     def __init__(self, task, rngs):
-        self.hidden = nnx.Linear(int(np.prod(task.image_shape)), 5, rngs=rngs)
+        self.hidden = nnx.Linear(int(np.prod(task.inputs.shape)), 5, rngs=rngs)
         self.head = nnx.Linear(5, task.classes, rngs=rngs)
 
     def __call__(self, x, mix, key=None):

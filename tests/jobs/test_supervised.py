@@ -6,28 +6,37 @@ import numpy as np
 import pytest
 
 from dnas import data as datasets
-from dnas.jobs.evaluation import Signature, make_evaluate
+from dnas.jobs.evaluation import make_evaluate
 from dnas.jobs.recipe import Recipe
-from dnas.jobs.supervised import cross_entropy, supervised
-from dnas.space import Task
+from dnas.jobs.supervised import supervised
+from dnas.tasks import Classification
 
 TOTAL = 10
 PLAIN = {"epochs": 1, "batch_size": 6, "learning_rate": 0.1, "momentum": 0.0}
+
+
+TASK = Classification((4, 3, 1), 4, (0.3,), (0.3,))
+
+
+class Noise(Classification):
+    """Noise in place of images."""
+
+    def prepare(self, key, batch, train):
+        return jax.random.normal(key, batch["image"].shape), batch["label"]
 
 
 @pytest.fixture
 def make(toy, stripes):
     """Makes a training of the toy network; returns it and its first state."""
 
-    def make(preprocess=None, axis_name=None, **settings):
-        task = Task(stripes.image_shape, stripes.classes)
+    def make(task=None, axis_name=None, **settings):
+        task = task or Classification(stripes.image_shape, stripes.classes, (0.3,), (0.3,))
         training = supervised(
             toy,
             toy.genotype("tanh"),
             task,
             Recipe(**{**PLAIN, **settings}),
             total_steps=TOTAL,
-            preprocess=preprocess or datasets.preprocess(datasets.Augment(), (0.3,), (0.3,)),
             axis_name=axis_name,
         )
         state = jax.jit(training.init)(jax.random.key(3))
@@ -42,8 +51,8 @@ def batch(stripes):
 
 
 @pytest.fixture
-def signature(stripes):
-    return Signature(stripes.image_shape, stripes.classes, (0.3,), (0.3,))
+def task(stripes):
+    return Classification(stripes.image_shape, stripes.classes, (0.3,), (0.3,))
 
 
 def leaves_equal(a, b):
@@ -56,13 +65,13 @@ def test_step_descends_the_loss_of_the_batch(make, batch):
     def loss(params):
         network = training.network(state._replace(params=params))
         images = datasets.normalise(batch["image"], (0.3,), (0.3,))
-        return cross_entropy(network(images, train=True).logits, batch["label"]).mean()
+        return TASK.loss(network(images, train=True).logits, batch["label"])[0]
 
     new, metrics = training.step(state, batch)
     value, grads = jax.value_and_grad(loss)(state.params)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), new.params, expected)
-    np.testing.assert_allclose(metrics["train_loss"], value, rtol=1e-5)
+    np.testing.assert_allclose(metrics["train"]["loss"] / 6, value, rtol=1e-5)
     assert int(new.step) == 1
 
 
@@ -88,7 +97,7 @@ def test_drop_path_follows_the_step(make, batch):
     np.testing.assert_allclose(seen, [0, 0.02, 0.04], atol=1e-7)
 
 
-def test_running_averages_are_updated_and_used(make, batch, stripes, signature):
+def test_running_averages_are_updated_and_used(make, batch, stripes, task):
     training, state = make()
     images = datasets.normalise(batch["image"], (0.3,), (0.3,)).reshape(6, -1)
     hidden = state.params["hidden"]
@@ -98,27 +107,29 @@ def test_running_averages_are_updated_and_used(make, batch, stripes, signature):
     np.testing.assert_allclose(stats["mean"], 0.1 * before.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * before.var(0, ddof=1), rtol=1e-4)
     # Tested with other averages, the same weights answer differently.
-    evaluate = make_evaluate(training.apply, signature)
+    evaluate = make_evaluate(training.apply, task)
     other = jax.tree.map(lambda x: x + 1, new.batch_stats)
     assert (
-        evaluate(new, stripes.test, 4).loss
-        != evaluate(new._replace(batch_stats=other), stripes.test, 4).loss
+        evaluate(new, datasets.evaluation_batches(stripes.test, 4)).loss
+        != evaluate(
+            new._replace(batch_stats=other), datasets.evaluation_batches(stripes.test, 4)
+        ).loss
     )
 
 
 @pytest.mark.parametrize("batch_size", [4, 11, 16])
-def test_evaluation_counts_every_image_once(make, batch, stripes, signature, batch_size):
+def test_evaluation_counts_every_image_once(make, batch, stripes, task, batch_size):
     training, state = make()
     state, _ = training.step(state, batch)
     images = datasets.normalise(stripes.test.images, (0.3,), (0.3,))
     logits = training.network(state)(images).logits
     hits = int((logits.argmax(-1) == stripes.test.labels).sum())
     assert 0 < hits < 11
-    evaluate = make_evaluate(training.apply, signature)
-    evaluation = evaluate(state, stripes.test, batch_size)
+    evaluate = make_evaluate(training.apply, task)
+    evaluation = evaluate(state, datasets.evaluation_batches(stripes.test, batch_size))
     assert evaluation.accuracy == hits / 11
     np.testing.assert_allclose(
-        evaluation.loss, cross_entropy(logits, stripes.test.labels).mean(), rtol=1e-5
+        evaluation.loss, TASK.loss(logits, stripes.test.labels)[0], rtol=1e-5
     )
 
 
@@ -130,8 +141,8 @@ def test_bfloat16_computes_so_but_keeps_float32(make, batch):
         for leaf in jax.tree.leaves((results[dtype][0]._replace(key=None), results[dtype][1])):
             assert leaf.dtype in (jnp.float32, jnp.int32)
     (full, metrics), (half, rough) = results["float32"], results["bfloat16"]
-    assert rough["train_loss"] != metrics["train_loss"]
-    np.testing.assert_allclose(rough["train_loss"], metrics["train_loss"], rtol=0.02)
+    assert rough["train"]["loss"] != metrics["train"]["loss"]
+    np.testing.assert_allclose(rough["train"]["loss"], metrics["train"]["loss"], rtol=0.02)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.02), full.params, half.params)
 
 
@@ -154,17 +165,14 @@ def test_replicas_average_gradients_and_running_averages(make, batch):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), getattr(first, name), mean
         )
-    losses = [m["train_loss"] for _, m in single]
-    np.testing.assert_allclose(metrics["train_loss"], 2 * [sum(losses) / 2], rtol=1e-5)
+    losses = [m["train"]["loss"] for _, m in single]
+    np.testing.assert_allclose(metrics["train"]["loss"], 2 * [sum(losses)], rtol=1e-5)
 
 
 def test_replicas_augment_differently(make, batch):
     """On equal images, equal noise would make the average that of one replica."""
 
-    def noise(key, images):
-        return jax.random.normal(key, images.shape)
-
-    training, state = make(noise, axis_name="replicas")
+    training, state = make(Noise((4, 3, 1), 4), axis_name="replicas")
     twice = jax.tree.map(lambda x: np.concatenate([x[:3], x[:3]]), batch)
     (new, _), _ = on_replicas(training, state, twice)
     (one, _), _ = on_replicas(training, state, jax.tree.map(lambda x: x[:3], batch), replicas=1)
@@ -172,10 +180,7 @@ def test_replicas_augment_differently(make, batch):
 
 
 def test_noise_changes_from_step_to_step(make, batch):
-    def noise(key, images):
-        return jax.random.normal(key, images.shape)
-
-    training, state = make(noise)
+    training, state = make(Noise((4, 3, 1), 4))
     first, _ = training.step(state, batch)
     again, _ = training.step(state, batch)
     later, _ = training.step(state._replace(step=state.step + 1), batch)

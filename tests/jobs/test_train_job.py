@@ -12,9 +12,9 @@ from dnas.jobs import train as jobs
 from dnas.jobs.recipe import Recipe, darts_recipe, nas_bench_201_recipe
 from dnas.jobs.train import train
 from dnas.runtime import loop, workdir
-from dnas.space import Task
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
+from dnas.tasks import Classification
 
 RECIPE = Recipe(
     epochs=3,
@@ -56,14 +56,14 @@ class LockedSource(datasets.dataset.ArraySource):
 
     read = load
 
-    def labels(self, indices):
-        return self.load(indices)[1]
+    def column(self, name, indices):
+        return self.load(indices)[name]
 
 
 @pytest.fixture
 def locked(stripes):
     """The stripes with a test split that is locked."""
-    source = LockedSource(stripes.test.images, stripes.test.labels)
+    source = LockedSource(stripes.test.arrays)
     source.__dict__.update(unlocked=False, reads=[])
     return dataclasses.replace(stripes, test=datasets.Split.all(source)), source
 
@@ -91,7 +91,7 @@ def test_test_split_is_read_after_training_and_once(trained, locked, monkeypatch
 def test_network_learns_and_is_tested_with_its_last_weights(trained, stripes):
     recipe = dataclasses.replace(RECIPE, epochs=20, crop_padding=0)
     result = trained(recipe=recipe)
-    assert result.test_accuracy == 1.0
+    assert result.test["accuracy"] == 1.0
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
     assert [line["step"] for line in result.history[:2]] == [5, 10]
     images = datasets.normalise(stripes.test.images, stripes.mean, stripes.std)
@@ -131,7 +131,7 @@ def test_killed_training_resumes_bit_for_bit(trained, tmp_path, monkeypatch):
     resumed = trained(workdir=tmp_path / "killed")
     assert equal(resumed, whole)
     assert resumed.history == whole.history
-    assert resumed.test_loss == whole.test_loss
+    assert resumed.test == whole.test
 
 
 def test_directory_of_other_settings_is_refused(trained, tmp_path):
@@ -167,7 +167,7 @@ def test_divergence_is_reported_and_the_test_split_not_read(trained, locked):
 def test_trainer_compiles_once_for_all_seeds(toy, stripes, monkeypatch):
     genotype = toy.genotype("relu")
     trainer = jobs.Trainer(toy, genotype, stripes, RECIPE)
-    kind = type(toy.network(genotype, Task((4, 3, 1), 4), rngs=nnx.Rngs(0)))
+    kind = type(toy.network(genotype, Classification((4, 3, 1), 4), rngs=nnx.Rngs(0)))
     traces, call = [], kind.__call__
     monkeypatch.setattr(kind, "__call__", lambda *a, **k: traces.append(1) or call(*a, **k))
     first = trainer.run(0, progress=False, chunk=2)

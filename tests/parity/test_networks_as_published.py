@@ -14,8 +14,8 @@ import tape
 from flax import nnx
 
 from dnas import costs
-from dnas.space import Task
 from dnas.spaces import DARTS, NASBench201
+from dnas.tasks import Classification
 
 NAS_BENCH_201 = NASBench201(channels=4, cells=2, stages=2)
 CELL = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|"
@@ -73,7 +73,7 @@ def close(ours, theirs, share):
 )
 def test_a_step_of_training_and_inference_after_it(space, text, size):
     genotype, rng = space.parse(text), np.random.default_rng(0)
-    task, head = Task((size, size, 3), 4), space.name == "darts"
+    task, head = Classification((size, size, 3), 4), space.name == "darts"
     network = nnx.eval_shape(
         lambda: space.network(genotype, task, rngs=nnx.Rngs(0), auxiliary=head)
     )
@@ -151,4 +151,4 @@ def test_parameters_of_darts_by_the_published_definition():
                 expected += operation_parameters(name, c, stride)
             inputs = [inputs[1], 4 * c]
         expected += inputs[1] * 10 + 10
-        assert costs.count_parameters(space, genotype, Task((32, 32, 3), 10)) == expected
+        assert costs.count_parameters(space, genotype, Classification((32, 32, 3), 10)) == expected

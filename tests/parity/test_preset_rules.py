@@ -14,7 +14,7 @@ from dnas.nn.supernet import cell as cells
 from dnas.nn.supernet.carry import carry
 from dnas.presets.stages import keep_strongest
 from dnas.selection import Shared
-from dnas.space import Task
+from dnas.tasks import Classification
 
 RNG = np.random.default_rng(0)
 DARTS = spaces.DARTS()
@@ -194,7 +194,7 @@ def test_the_widening_of_drnas():
     assert (base.mixing.partial, wide.mixing.partial) == (4, 2)
 
     def weights(space, scale):
-        net = nnx.eval_shape(lambda: space.supernet(Task((8, 8, 3), 4), rngs=nnx.Rngs(0)))
+        net = nnx.eval_shape(lambda: space.supernet(Classification((8, 8, 3), 4), rngs=nnx.Rngs(0)))
         params = nnx.to_pure_dict(nnx.state(net, nnx.Param))
         return jax.tree.map(lambda x: np.float32(scale * RNG.normal(size=x.shape)), params)
 

@@ -12,10 +12,11 @@ import pytest
 import tape
 from flax import nnx
 
-from dnas.space import Mixing, Task
+from dnas.space import Mixing
 from dnas.spaces import DARTS, NASBench201
+from dnas.tasks import Classification
 
-TASK = Task((8, 8, 3), 4)
+TASK = Classification((8, 8, 3), 4)
 SPACES = {
     "nas_bench_201": NASBench201(channels=4, cells=2, stages=2),
     "darts": DARTS(channels=4, cells=6, nodes=1),  # two cells in one scan, and lone ones

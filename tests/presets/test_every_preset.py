@@ -12,8 +12,8 @@ from dnas import costs, presets
 from dnas.gradient import regularize
 from dnas.jobs.search import search
 from dnas.runtime import loop, workdir
-from dnas.space import Task
 from dnas.spaces import nas_bench_201
+from dnas.tasks import Classification
 
 # With state or stages beyond what DARTS has, which a resumed run must restore.
 RESUMED = ("oles", "drnas")
@@ -81,7 +81,9 @@ def test_a_price_lowers_the_expected_cost():
     space = dataclasses.replace(SPACE, operations=("skip_connect", "nor_conv_1x1"))
 
     def price(steps, space):
-        return (regularize.expected_cost(costs.parameters(space, Task((4, 4, 1), 3)), 50.0),)
+        return (
+            regularize.expected_cost(costs.parameters(space, Classification((4, 4, 1), 3)), 50.0),
+        )
 
     preset = presets.darts(alpha_learning_rate=0.05, regularizers=price)
     options = {"epochs": EPOCHS, "batch_size": 4, "progress": False}

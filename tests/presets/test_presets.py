@@ -16,7 +16,8 @@ from dnas.gradient.stopping import Record
 from dnas.presets import preset as preset_module
 from dnas.presets.stages import Span, Stage, keep_strongest, spans
 from dnas.selection import Shared
-from dnas.space import Mixing, Task
+from dnas.space import Mixing
+from dnas.tasks import Classification
 
 
 @pytest.mark.slow
@@ -216,7 +217,7 @@ def test_the_default_begins_with_what_is_largest_of_close_and_two_skip_connectio
 
     none = {"state": None, "accuracy": None, "finetune": None, "resume": None}
     fields = none | {"steps_per_epoch": 4, "key": jax.random.key(0), "images": 100}
-    fields["parameters"] = lambda: costs.parameters(space, Task((8, 8, 3), 10))
+    fields["parameters"] = lambda: costs.parameters(space, Classification((8, 8, 3), 10))
     shared = Shared(space=space, mix=mix, train=train, **fields)
     genotype, record = presets.dnas().selection(shared)
     close = [line["row"] for line in record if line.get("rather_than") == "skip_connect"]

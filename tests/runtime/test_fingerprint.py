@@ -87,7 +87,7 @@ def fingerprint_of(images, labels, test_images, test_labels):
 def test_every_pixel_and_label_of_both_splits_counts(arrays):
     images, labels = arrays
     known = fingerprint_of(*arrays, *arrays)
-    assert known["test"]["covers"] == "all pixels and labels"
+    assert known["test"]["covers"] == "all numbers of the arrays"
     assert fingerprint_of(*map(np.copy, arrays), *arrays) == known
     for i in (0, 1023, 1024, 2099):
         brighter, relabelled = images.copy(), labels.copy()
@@ -120,7 +120,9 @@ def test_parts_of_a_split_are_known_by_what_they_hold(arrays):
     split = data.from_arrays(*arrays, *arrays).train
     few, half = data.limit(split, 30, 0), data.halve(split, 0)[1]
     for part in (few, half):
-        alone = ArraySource(images[part.indices], labels[part.indices].astype(np.int32))
+        alone = ArraySource(
+            {"image": images[part.indices], "label": labels[part.indices].astype(np.int32)}
+        )
         assert part.content == data.Split.all(alone).content
     parts = [split, few, data.limit(split, 30, 1), half, *data.halve(split, 1)]
     assert len({part.content for part in parts}) == len(parts)

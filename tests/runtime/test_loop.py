@@ -40,7 +40,7 @@ def quadratic_step(state, batch):
     )
     weights = state.weights - 0.05 * gradient
     alphas = state.alphas - 0.1 * (state.alphas - weights + noise)
-    return State(weights, alphas, state.key, state.step + 1), {"train_loss": loss}
+    return State(weights, alphas, state.key, state.step + 1), {"train": {"loss": loss}}
 
 
 def make_advance(step):
@@ -78,7 +78,7 @@ class ToyFeed:
 
 def run(folder=None, feed=None, advance=None, **options):
     files = workdir.open_workdir(folder, {"seed": 3})
-    advance = advance or make_advance(loop.watched(quadratic_step, "train_loss"))
+    advance = advance or make_advance(loop.watched(quadratic_step))
     options = {"epochs": EPOCHS, "chunk": CHUNK, "progress": False, "files": files} | options
     return loop.run(first_state(), advance, feed or ToyFeed(), **options)
 
@@ -104,9 +104,9 @@ def test_the_loop_is_the_plain_loop_and_compiles_once(whole):
         losses = []
         for batches, _ in ToyFeed().chunks(epoch * PER_EPOCH, (epoch + 1) * PER_EPOCH, 1):
             state, metrics = plain(state, batches[0])
-            losses.append(float(metrics["train_loss"]))
+            losses.append(float(metrics["train"]["loss"]))
         means.append(np.mean(losses))
-    advance = make_advance(loop.watched(quadratic_step, "train_loss"))
+    advance = make_advance(loop.watched(quadratic_step))
     epochs = []
     outcome = run(
         None, advance=advance, on_epoch=lambda e, s, m: epochs.append((e, int(s.step))) or {"x": e}

@@ -9,22 +9,18 @@ import numpy as np
 import pytest
 
 from dnas import presets, spaces
-from dnas.data import Augment, preprocess
 from dnas.gradient import hypergrad
 from dnas.runtime import parallel
-from dnas.space import Task
+from dnas.tasks import Augment, Classification
 
 SPACE = spaces.NASBench201(channels=2, cells=1, stages=1, nodes=3)
-TASK = Task((6, 6, 1), 3)
+TASK = Classification((6, 6, 1), 3, (0.5,), (0.25,), Augment(crop_padding=1, flip=True))
 BATCH = 16
 
 
 def build(method, axis_name):
     preset = presets.darts(hypergradient=method, alpha_learning_rate=0.05)
-    augment = preprocess(Augment(crop_padding=1, flip=True), (0.5,), (0.25,))
-    return preset.build(
-        SPACE, TASK, steps_per_epoch=4, epochs=2, preprocess=augment, axis_name=axis_name
-    )
+    return preset.build(SPACE, TASK, steps_per_epoch=4, epochs=2, axis_name=axis_name)
 
 
 def batches(steps):
@@ -64,12 +60,12 @@ def test_replicas_agree_bitwise_and_match_one_device(method, devices):
         ]
         expected, metrics = step(expected, *shards)
         expected = jax.tree.map(lambda x: x[0], expected)
-        total = total + metrics["train_loss"][0]
+        total = total + metrics["train"]["loss"][0]
     found = many.unreplicate(state)
     chex.assert_trees_all_close(
         found._replace(key=()), expected._replace(key=()), rtol=2e-4, atol=2e-5
     )
-    np.testing.assert_allclose(sums["train_loss"], total, rtol=1e-5)
+    np.testing.assert_allclose(sums["train"]["loss"], total, rtol=1e-5)
     start = init(jax.random.key(0)).alphas["cell"]
     assert np.abs(found.alphas["cell"] - start).max() > 0.05
 
@@ -93,10 +89,10 @@ def test_one_compilation_for_all_counts_and_the_same_result_in_any_chunks():
     for start, count in ((0, 2), (2, 1)):
         part = jax.tree.map(functools.partial(np.roll, shift=-start, axis=0), data)
         state, more = advance(state, part, count)
-        total = total + more["valid_loss"]
+        total = total + more["valid"]["loss"]
     assert len(traces) == traced
     chex.assert_trees_all_equal(whole._replace(key=()), state._replace(key=()))
-    np.testing.assert_allclose(total, sums["valid_loss"], rtol=1e-6)
+    np.testing.assert_allclose(total, sums["valid"]["loss"], rtol=1e-6)
 
 
 def test_the_wrong_kind_batch_or_number_of_devices_is_named():

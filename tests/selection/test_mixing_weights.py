@@ -8,7 +8,8 @@ from planted import CELL, SMALL, Planted
 
 from dnas import costs, selection, spaces
 from dnas.choices import choices_of
-from dnas.space import Mixing, Task
+from dnas.space import Mixing
+from dnas.tasks import Classification
 
 
 def test_strongest_is_what_the_space_says():
@@ -135,7 +136,7 @@ def test_a_skip_connection_counts_as_none_strided_or_not():
     """In reduction cells it has parameters, and a pooling has none."""
     space = spaces.DARTS(nodes=2, operations=("max_pool_3x3", "skip_connect", "sep_conv_3x3"))
     planted = Planted(space)
-    tables = costs.parameters(space, Task((8, 8, 3), 10))
+    tables = costs.parameters(space, Classification((8, 8, 3), 10))
     assert tables["reduce"][0, 1] > tables["reduce"][0, 0] == 0
     planted.mix = {
         n: np.tile(np.float32([0.4, 0.39, 0.21]), (len(m), 1)) for n, m in planted.mix.items()
@@ -194,7 +195,7 @@ def test_options_that_cannot_be_taken_are_not_close_to_anything():
 def test_spaces_with_two_options_a_row(name):
     """In S1 each edge has a table of its own."""
     space = spaces.DARTS.subset(name, channels=4, cells=3)
-    costs_of = functools.partial(costs.parameters, space, Task((8, 8, 3), 10))
+    costs_of = functools.partial(costs.parameters, space, Classification((8, 8, 3), 10))
     planted, rng = Planted(space), np.random.default_rng(1)
     planted.mix = {n: softmax(rng.normal(size=t.shape)) for n, t in planted.mix.items()}
     _, record = selection.largest_of_close()(planted.trained(parameters=costs_of))

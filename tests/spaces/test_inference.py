@@ -7,9 +7,9 @@ from flax import nnx
 
 from dnas import spaces
 from dnas.genotype import Genotype
-from dnas.space import Task
+from dnas.tasks import Classification
 
-TASK = Task((8, 8, 3), 4)
+TASK = Classification((8, 8, 3), 4)
 DARTS = spaces.DARTS(channels=2, cells=6, operations=(*spaces.darts.OPERATIONS, "noise"))
 
 

@@ -10,7 +10,7 @@ from flax import nnx
 
 from dnas import spaces
 from dnas.benchmarks import NASBench201 as Table
-from dnas.space import Task
+from dnas.tasks import Classification
 
 
 def count(build):
@@ -21,18 +21,18 @@ def count(build):
 @pytest.mark.parametrize(
     ("fields", "task", "auxiliary", "expected"),
     [
-        ({"channels": 36, "cells": 20}, Task((32, 32, 3), 10), False, 3_349_342),
-        ({"channels": 36, "cells": 20}, Task((32, 32, 3), 10), True, 3_825_768),
+        ({"channels": 36, "cells": 20}, Classification((32, 32, 3), 10), False, 3_349_342),
+        ({"channels": 36, "cells": 20}, Classification((32, 32, 3), 10), True, 3_825_768),
         (
             {"channels": 48, "cells": 14, "stem": "imagenet"},
-            Task((224, 224, 3), 1000),
+            Classification((224, 224, 3), 1000),
             False,
             4_718_752,
         ),
         # 4,718,752 and the published ImageNet head, whose second normalisation is left out.
         (
             {"channels": 48, "cells": 14, "stem": "imagenet"},
-            Task((224, 224, 3), 1000),
+            Classification((224, 224, 3), 1000),
             True,
             4_718_752 + 768 * 128 + 2 * 128 + 4 * 128 * 768 + 768 * 1000 + 1000,
         ),
@@ -51,7 +51,8 @@ def test_nas_bench_201_networks_have_the_tables_number_of_parameters(shared_data
     # The table rounds to six digits; in millions.
     for number in np.random.default_rng(0).choice(15_625, 36, replace=False):
         genotype = table.genotype(int(number))
-        network = lambda g=genotype: space.network(g, Task((32, 32, 3), 10), rngs=nnx.Rngs(0))  # noqa: E731
+        task = Classification((32, 32, 3), 10)
+        network = lambda g=genotype, t=task: space.network(g, t, rngs=nnx.Rngs(0))  # noqa: E731
         expected = float(table.parameters(int(number)))
         np.testing.assert_allclose(count(network) / 1e6, expected, rtol=1e-5)
 
@@ -110,7 +111,7 @@ CONVOLUTIONS = ("none", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_con
     ids=lambda space: space.name,
 )
 def test_network_computes_what_the_supernet_computes_for_its_one_hot_mix(space):
-    task = Task((8, 8, 3), 4)
+    task = Classification((8, 8, 3), 4)
     genotype = space.sample(np.random.default_rng(3))
     supernet = space.supernet(task, rngs=nnx.Rngs(0))
     network = space.network(genotype, task, rngs=nnx.Rngs(1))
@@ -136,7 +137,7 @@ def test_cells_without_weights_work():
     genotype = space.parse(
         "|skip_connect~0|+|none~0|avg_pool_3x3~1|+|none~0|none~1|skip_connect~2|"
     )
-    network = space.network(genotype, Task((4, 4, 1), 2), rngs=nnx.Rngs(0))
+    network = space.network(genotype, Classification((4, 4, 1), 2), rngs=nnx.Rngs(0))
     assert network(jnp.ones((3, 4, 4, 1)), train=True).logits.shape == (3, 2)
 
 
@@ -145,7 +146,7 @@ def test_running_averages_of_scanned_cells_are_updated_and_used():
     genotype = space.parse(
         "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|"
     )
-    network = space.network(genotype, Task((4, 4, 1), 2), rngs=nnx.Rngs(0))
+    network = space.network(genotype, Classification((4, 4, 1), 2), rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (64, 4, 4, 1))
     graph, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
 

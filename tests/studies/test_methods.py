@@ -269,7 +269,7 @@ def test_what_failed_is_written_at_the_edge_of_the_picture():
 def test_data_follow_the_seed(shared_data):
     setting = SETTINGS["s1"]
     first, again, other = (setting.data(str(shared_data / "tfds"), seed) for seed in (0, 0, 1))
-    assert isinstance(first, data.Dataset) and first.image_shape == (8, 8, 3)
+    assert isinstance(first, data.LabelledImages) and first.image_shape == (8, 8, 3)
     assert (len(first.train), len(first.test)) == (setting.images, setting.test_images)
     assert np.array_equal(first.train.indices, again.train.indices)
     assert not np.array_equal(first.train.indices, other.train.indices)

@@ -10,7 +10,8 @@ from flax import nnx
 
 from dnas.nn.supernet.mixed import MixedEdges
 from dnas.nn.supernet.owners import Owners, owners
-from dnas.space import Alphas, Decision, SearchSpace, Task
+from dnas.space import Alphas, Decision, SearchSpace
+from dnas.tasks import Classification
 
 Params = Any  # nested dictionaries of arrays, as `flax.nnx.to_pure_dict` makes them
 
@@ -109,7 +110,7 @@ class _Carrying(NamedTuple):
 
 
 def _supernet(space: SearchSpace) -> nnx.Module:
-    task = Task((8, 8, 3), 2)  # any: it does not change the edges
+    task = Classification((8, 8, 3), 2)  # any: it does not change the edges
     return nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0)))
 
 

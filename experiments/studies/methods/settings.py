@@ -21,9 +21,10 @@ from dnas.presets.parts import mixing
 from dnas.presets.progressive import drnas
 from dnas.presets.published import dnas, random_weight_sharing
 from dnas.runtime import fingerprint
-from dnas.space import SearchSpace, Task
+from dnas.space import SearchSpace
 from dnas.spaces import DARTS
 from dnas.spaces import NASBench201 as NASBench201Space
+from dnas.tasks import Classification
 
 DATA, CLASSES = "cifar10", 10
 CONTROLS = ("random", "largest")  # architectures without a search
@@ -49,7 +50,7 @@ def corrected(regularizers: Callable | None, **changes: Any) -> Preset:
 
 def _costliest(steps: int, space: SearchSpace) -> tuple[regularize.Regularizer]:
     del steps
-    found = costs.parameters(space, Task((32, 32, 3), CLASSES))
+    found = costs.parameters(space, Classification((32, 32, 3), CLASSES))
     missing = {name: table.max() - table for name, table in found.items()}
     return (regularize.expected_cost(missing, 1.0),)
 
@@ -112,9 +113,9 @@ class Setting:
     changes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
-    def task(self) -> Task:
+    def task(self) -> Classification:
         """What networks are built for."""
-        return Task((32 // self.pool, 32 // self.pool, 3), CLASSES)
+        return Classification((32 // self.pool, 32 // self.pool, 3), CLASSES)
 
     def describe(self) -> dict[str, Any]:
         """Its numbers as plain data: results of other numbers are not comparable."""
@@ -176,7 +177,7 @@ class Setting:
         result = train(
             space, genotype, self.data(data_dir, seed), self.recipe, seed=seed, progress=False
         )
-        found = {"accuracy": 100 * result.test_accuracy, "parameters": result.parameters}
+        found = {"accuracy": 100 * result.test["accuracy"], "parameters": result.parameters}
         return found | idle_shares(genotype)
 
 

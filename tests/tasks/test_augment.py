@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dnas.data import Augment, normalise, preprocess
-from dnas.data.augment import crop, cutout, flip
+from dnas.tasks.augment import crop, cutout, flip
 
 
 def numbered(batch, height, width, channels):
