@@ -22,7 +22,7 @@ SCHEMA = 2
 _STAMPS = ("schema", "versions")
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _CODE = "*.code.*"  # bytecode, which is another one in another version of Python
-_DIGESTS = {".content": "images or labels", ".code.digest": "code"}  # what ends so is a hash of
+_DIGESTS = {".content": "examples", ".code.digest": "code"}  # what ends so is a hash of
 _SPELLED = 120  # characters of a value in a message
 
 

@@ -363,6 +363,6 @@ def check_workdir(
             f"workdir: {path} belongs to a run with other settings:\n  "
             + "\n  ".join([*lines[:_SHOWN], *more])
             + "\nChoose another workdir, or the settings it was made with to resume that run."
-            + " dnas.evaluate(workdir, data) tests a trained network on other images." * tested
+            + " dnas.evaluate(workdir, data) tests a trained network on other examples." * tested
         )
     return stored

@@ -94,7 +94,7 @@ def test_only_what_is_needed_is_decoded_and_only_once():
 def test_statistics_match_numpy():
     source = counting(1500, (3, 5, 2))
     data = LabelledImages("x", Split.all(source), Split.all(counting(2, (3, 5, 2))), 1500)
-    scaled = source.all_images / 255
+    scaled = source.arrays["image"] / 255
     np.testing.assert_allclose(data.mean, scaled.mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(data.std, scaled.std((0, 1, 2)), rtol=1e-12)
 
@@ -139,7 +139,7 @@ def test_the_prompt_shows_one_line():
         "LabelledImages(digits, 8x8x1 pixels, 10 classes (0, 1, 2, 3, 4, ...), 1,437 train images, "
         "360 test images)"
     )
-    assert repr(data.train) == "Split(1,437 images of 8x8x1)"
+    assert repr(data.train) == "Split(1,437 examples: image 8x8x1, label scalar)"
     assert repr(data.train.source) == "ArraySource(1,437 examples: image 8x8x1, label scalar)"
     nameless = dataclasses.replace(data, class_names=None)
     assert "10 classes, 1,437" in repr(nameless)

@@ -68,7 +68,7 @@ def same(first, second):
 def test_device_budget_counts_all_parts(train):
     weights, architecture = halve(train, 0)
     needed = weights.nbytes + architecture.nbytes
-    assert needed == 25 * 12
+    assert needed == 25 * (12 + 4)
     feed = lambda budget: make_feed([weights, architecture], BATCH, KEY, budget)  # noqa: E731
     assert isinstance(feed(needed), DeviceFeed)
     assert isinstance(feed(needed - 1), StreamFeed)

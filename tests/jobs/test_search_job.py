@@ -156,7 +156,7 @@ def test_without_a_directory_it_is_the_same_search_and_writes_nothing(whole, tmp
 def test_streamed_images_give_the_same_search(whole, monkeypatch):
     assert isinstance(datasets.make_feed([toy_data().train], 4, jax.random.key(0)), DeviceFeed)
     streaming = functools.partial(datasets.make_feed, device_budget=0)
-    monkeypatch.setattr(datasets, "make_feed", streaming)
+    monkeypatch.setattr(datasets.images, "make_feed", streaming)
     result = run()
     for name, array in whole.trajectory.items():
         np.testing.assert_array_equal(array, result.trajectory[name])
@@ -231,7 +231,7 @@ def test_what_the_user_wrote_is_noted_and_what_it_stands_for_is_compared(tmp_pat
     assert config["given"] == {"seed": None, "betas": [0.5, 0.9]} and config["seed"] == 0
     run(tmp_path, config={"seed": 0}, epochs=1)
     run(tmp_path, epochs=1)
-    with pytest.raises(workdir.ContradictionError, match=r"images: 41 there, 33 here"):
+    with pytest.raises(workdir.ContradictionError, match=r"examples: 41 there, 33 here"):
         search(ToySpace(), toy_data(33), ToyPreset(), workdir=tmp_path, epochs=1)
 
 

@@ -125,7 +125,7 @@ def test_killed_training_resumes_bit_for_bit(trained, tmp_path, monkeypatch):
         return feed
 
     with monkeypatch.context() as patch:
-        patch.setattr(datasets, "make_feed", breaking)
+        patch.setattr(datasets.images, "make_feed", breaking)
         with pytest.raises(RuntimeError, match="power cut"):
             trained(workdir=tmp_path / "killed")
     resumed = trained(workdir=tmp_path / "killed")
@@ -147,7 +147,7 @@ def test_stored_accuracy_does_not_answer_for_another_test_split(trained, stripes
     for others, named in (
         ((images, labels[::-1]), ["test.content"]),
         ((255 - images, labels), ["test.content"]),
-        ((images[:-1], labels[:-1]), ["test.images", "test.content"]),
+        ((images[:-1], labels[:-1]), ["test.examples", "test.content"]),
     ):
         data = datasets.from_arrays(train.images, train.labels, *others, name="stripes")
         with pytest.raises(workdir.ContradictionError) as caught:
