@@ -12,7 +12,6 @@ import numpy as np
 import optax
 from flax import nnx
 
-from dnas.nn.kernels import pool
 from dnas.nn.layers import Linear
 from dnas.tasks.augment import Augment, normalise, preprocess
 from dnas.tasks.task import Batch, Measure, Score, Sums, Task
@@ -22,11 +21,15 @@ _COLUMNS = 20  # classes up to which the confusion matrix is printed
 
 
 class Classifier(Linear):
-    """An affine map of the deepest features, averaged over height and width."""
+    """An affine map of the deepest features, averaged over all places."""
 
     def __call__(self, features: tuple[jax.Array, ...]) -> jax.Array:
-        """Logits ``[batch, classes]`` of maps ``[batch, height, width, channels]``."""
-        return super().__call__(pool.global_avg_pool(features[-1]))
+        """Logits ``[batch, classes]`` of ``[batch, height, width, channels]`` for instance.
+
+        Features ``[batch, channels]`` have no places to average over.
+        """
+        deepest = features[-1]
+        return super().__call__(deepest.mean(tuple(range(1, deepest.ndim - 1))))
 
 
 @dataclasses.dataclass(frozen=True)
