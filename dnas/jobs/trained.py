@@ -40,7 +40,7 @@ def trained(searched: Searched, task: Task, journal: Journal, progress: bool = F
         progress=progress,
     )
     single_paths = functools.partial(supernet.validate, state, single_path=True)
-    count = functools.partial(costs.parameters, space, task.network)
+    count = functools.partial(costs.parameters, space, task)
     return Trained(
         space=space,
         mix=mix,
