@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+_STARTED = 2**31 - 1  # no stream counts so far
 Net = TypeVar("Net", bound=nnx.Module)
 
 
@@ -51,3 +52,12 @@ def initialise(network: Net, rngs: nnx.Rngs) -> Net:
         variable.set_value(variable.get_metadata()["bound"] * part.reshape(variable.shape))
     nnx.update(network, state)
     return network
+
+
+def started(head: Net, rngs: nnx.Rngs) -> Net:
+    """Draws the values of a part that may be used in networks that do not know `initialise`.
+
+    The key is a number folded into that of the stream, which gives no key away: a network that
+    draws all of its values does so as it would without this.
+    """
+    return initialise(head, nnx.Rngs(jax.random.fold_in(rngs.params.key[...], _STARTED)))

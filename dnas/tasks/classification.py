@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from dnas.nn.initial import started
 from dnas.nn.layers import Linear
 from dnas.tasks.augment import Augment, normalise, preprocess
 from dnas.tasks.task import Batch, Measure, Score, Sums, Task
@@ -79,8 +80,7 @@ class Classification:
 
     def head(self, channels: tuple[int, ...], *, rngs: nnx.Rngs) -> nnx.Module:
         """See `dnas.tasks.Task.head`."""
-        del rngs
-        return Classifier(channels[-1], self.classes)
+        return started(Classifier(channels[-1], self.classes), rngs)
 
     def prepare(
         self, key: jax.Array | None, batch: Batch, train: bool

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from dnas import data, tasks
 from dnas.tasks import Augment, Classification
@@ -59,6 +60,14 @@ def test_images_are_normalised_and_augmented_in_training_alone():
     np.testing.assert_allclose(
         np.asarray(flipped)[mirrored], expected[mirrored][:, :, ::-1], atol=1e-5
     )
+
+
+def test_a_head_begins_with_values_and_takes_no_key():
+    rngs, others = nnx.Rngs(3), nnx.Rngs(3)
+    kernel = TASK.head((50,), rngs=rngs).kernel[...]
+    assert 0.1 < float(jnp.abs(kernel).max()) <= 50**-0.5
+    assert float(jnp.abs(kernel - TASK.head((50,), rngs=nnx.Rngs(4)).kernel[...]).max()) > 0.01
+    assert (rngs.params() == others.params()).all()
 
 
 def test_chance_is_the_loss_of_equal_logits():
