@@ -20,14 +20,13 @@ import numpy as np
 from dnas.runtime.checkpoints import Checkpoints
 from dnas.runtime.interrupts import Interrupts
 from dnas.runtime.progress import Progress
+from dnas.runtime.sums import JOINT, Sums, flat, means, nested
 from dnas.runtime.workdir import Workdir
 
-Sums = Mapping[str, Any]  # numbers and arrays that add up over steps, by names, also nested
 Summary = Callable[[Sums, int], dict[str, float]]  # (sums, steps) -> numbers
 Advance = Callable[[Any, Any, int], tuple[Any, Sums]]
 SAVE_SECONDS = 300.0
 _FINITE = "finite"
-_JOINT = "/"  # between the names of nested sums, as checkpoints store them
 
 
 class Feed(Protocol):
@@ -179,7 +178,7 @@ def run(
         model. Where only the newest is damaged, there is a warning, and the one before is taken.
       WorkdirError: a file of the directory cannot be written, or the directory was moved.
     """
-    loop = _Loop(state, feed, files or Workdir(None), parallel, kept, summary or _means)
+    loop = _Loop(state, feed, files or Workdir(None), parallel, kept, summary or means)
     total = epochs * feed.steps_per_epoch
     bar = Progress(title, total, loop.step, epochs, show=progress)
     try:
@@ -301,7 +300,7 @@ class _Loop:
 
     def settle(self, sums: Sums, count: int, bar: Progress) -> None:
         """Waits for a dispatch and takes in what it measured."""
-        found = _flat(jax.device_get(dict(sums)))
+        found = flat(jax.device_get(dict(sums)))
         for name, value in found.items():
             if not np.isfinite(value).all():
                 raise self.diverged(name, value, count, found.get(_FINITE))
@@ -314,7 +313,7 @@ class _Loop:
     def means(self) -> dict[str, float]:
         """The numbers of the epoch so far."""
         steps = (self.step - 1) % self.per_epoch + 1
-        return self.summary(_nested({n: x for n, x in self.sums.items() if n != _FINITE}), steps)
+        return self.summary(nested({n: x for n, x in self.sums.items() if n != _FINITE}), steps)
 
     def end_epoch(self, on_epoch: Callable | None) -> None:
         """Writes what an epoch leaves: result files, then the checkpoint."""
@@ -356,7 +355,7 @@ class _Loop:
             where = f"at step {first + int(good)}"
         epoch = self.step // self.per_epoch + 1
         bad = value if np.ndim(value) == 0 else np.asarray(value)[~np.isfinite(value)][0]
-        name = name.replace(_JOINT, "_")
+        name = name.replace(JOINT, "_")
         return DivergedError(f"{name} became {bad} {where} (epoch {epoch}). {self.way_back()}")
 
     def way_back(self) -> str:
@@ -382,30 +381,3 @@ def _not_finite(tree: Any) -> list[str]:
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(np.asarray(leaf)).all()
     ]
-
-
-def _means(sums: Sums, steps: int) -> dict[str, float]:
-    """The mean of every number over the steps."""
-    flat = _flat(sums)
-    return {name.replace(_JOINT, "_"): float(value) / steps for name, value in flat.items()}
-
-
-def _flat(sums: Sums, before: str = "") -> dict[str, Any]:
-    """Nested sums by one name each: ``{'train/loss': ...}``."""
-    found = {}
-    for name, value in sums.items():
-        nested = isinstance(value, Mapping)
-        found |= _flat(value, f"{before}{name}{_JOINT}") if nested else {before + name: value}
-    return found
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """What `_flat` made flat."""
-    found: dict[str, Any] = {}
-    for name, value in flat.items():
-        *outer, last = name.split(_JOINT)
-        place = found
-        for part in outer:
-            place = place.setdefault(part, {})
-        place[last] = np.asarray(value) if isinstance(value, list) else value
-    return found
