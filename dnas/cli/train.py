@@ -134,6 +134,7 @@ def prepare(settings: flags.Settings) -> Job:
 
 def run(settings: flags.Settings, job: Job) -> None:
     """Trains with every seed and prints the test accuracies."""
+    from dnas.evaluators import FullTraining
     from dnas.jobs import compare, train
     from dnas.runtime.workdir import open_workdir
 
@@ -141,13 +142,14 @@ def run(settings: flags.Settings, job: Job) -> None:
     config = train.describe(job.space, job.genotype, job.data, recipe, settings.parallel)
     config["seeds"] = list(seeds)
     with open_workdir(settings.workdir, config, free=("seeds",)) as files:
-        row = compare.train_seeds(
-            *(job.space, job.genotype, job.data, recipe, seeds),
+        training = FullTraining(
+            *(job.space, job.data, recipe),
             files=files,
-            name="train",
+            name=lambda _: "",
             parallel=settings.parallel,
             progress=settings.progress,
         )
+        row = compare.row("train", job.genotype, training, seeds)
         table = compare.format_rows([row], seeds, compare.budget(job.data, recipe))
         files.write_json("result.json", row.as_dict() | {"seeds": list(seeds)})
         files.write_text("result.txt", table + "\n")

@@ -5,6 +5,9 @@ standard errors and what they cost. A strategy (`dnas.strategies`) proposes arch
 from them; any strategy works with any evaluator.
 """
 
+import importlib
+from typing import Any
+
 from dnas.evaluators.base import Evaluator, Fidelity, Score, Scores
 from dnas.evaluators.shared_weights import SharedWeights
 from dnas.evaluators.short_training import ShortTraining
@@ -14,6 +17,7 @@ from dnas.evaluators.table import Lookup, Table
 __all__ = [
     "Evaluator",
     "Fidelity",
+    "FullTraining",
     "Lookup",
     "Score",
     "Scores",
@@ -22,3 +26,9 @@ __all__ = [
     "Supernet",
     "Table",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "FullTraining":  # late: it brings the training job, which knows presets
+        return importlib.import_module("dnas.evaluators.full_training").FullTraining
+    raise AttributeError(f"module 'dnas.evaluators' has no attribute {name!r}")

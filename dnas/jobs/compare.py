@@ -8,20 +8,19 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from dnas import data as datasets
+from dnas.evaluators import Evaluator, Fidelity
+from dnas.evaluators.full_training import FullTraining
 from dnas.genotype import Genotype
 from dnas.jobs import train
 from dnas.jobs.recipe import Recipe
 from dnas.runtime.progress import heeds_progress
-from dnas.runtime.workdir import Workdir, open_workdir
+from dnas.runtime.workdir import open_workdir
 from dnas.space import SearchSpace
+from dnas.strategies import Random
 
 FOUND = "found"
 FREE = ("random", "seeds")  # settings that may grow in the same directory
-# So many draws in a row that bring nothing new mean that the space has nothing new.
-_DRAWS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,24 +255,20 @@ def compare(
         raise ValueError(f"seeds must be different and at least one, got {seeds!r}")
     train.check(space, found, data, recipe, parallel)
     data.check()
-    drawn = draw(space, found, random, np.random.default_rng(rng_seed))
+    drawn = draw(space, found, random, rng_seed)
     architectures = {FOUND: found} | {f"random-{i}": g for i, g in enumerate(drawn, 1)}
 
     config = describe(space, found, data, recipe, parallel, random, seeds, rng_seed)
     with open_workdir(workdir, config, FREE) as files:
-        rows = []
-        for name, genotype in architectures.items():
-            rows.append(
-                train_seeds(
-                    *(space, genotype, data, recipe, seeds),
-                    files=files,
-                    folder=f"{name}/",
-                    name=name,
-                    parallel=parallel,
-                    progress=progress,
-                    chunk=chunk,
-                )
-            )
+        training = FullTraining(
+            *(space, data, recipe),
+            files=files,
+            name={genotype: name for name, genotype in architectures.items()}.__getitem__,
+            parallel=parallel,
+            progress=progress,
+            chunk=chunk,
+        )
+        rows = [row(name, genotype, training, seeds) for name, genotype in architectures.items()]
         result = Comparison(tuple(rows), seeds, budget(data, recipe))
         files.write_text("comparison.json", result.to_json())
         files.write_text("comparison.txt", result.format_table() + "\n")
@@ -295,57 +290,19 @@ def describe(
     return config | {"rng_seed": rng_seed, "random": random, "seeds": list(seeds)}
 
 
-def train_seeds(
-    space: SearchSpace,
-    genotype: Genotype,
-    data: datasets.Dataset,
-    recipe: Recipe,
-    seeds: Sequence[int],
-    *,
-    files: Workdir,
-    folder: str = "",
-    name: str = FOUND,
-    parallel: str = "none",
-    progress: bool = True,
-    chunk: int | None = None,
-) -> Row:
-    """Trains one architecture with several seeds, and with one compilation.
+def row(name: str, genotype: Genotype, training: Evaluator, seeds: Sequence[int]) -> Row:
+    """An architecture trained with several seeds.
 
     Args:
-      space: builds the network.
+      name: of the row.
       genotype: the architecture.
-      data: the data set.
-      recipe: how the network is trained.
+      training: such as `dnas.evaluators.FullTraining`, whose metrics include ``parameters`` and
+        ``multiply_adds``.
       seeds: one training for each.
-      files: where every training gets a directory of its own; a result that is there is taken
-        for what it is, so that nothing is trained twice.
-      folder: put before the names of these directories, ``seed-0`` and so on.
-      name: of the row, shown with the progress.
-      parallel: ``'none'`` for one device, ``'pmap'`` for all local ones.
-      progress: whether to show progress.
-      chunk: steps a dispatch; see `dnas.runtime.loop.run`.
-
-    Returns:
-      The test accuracies.
     """
-    trainer, facts = None, []
-    settings = train.describe(space, genotype, data, recipe, parallel)
-    for seed in seeds:
-        config = {"seed": seed, **settings}
-        with files.subdirectory(f"{folder}seed-{seed}", config) as run:
-            stored = train.known_result(run)
-            if stored is None:
-                trainer = trainer or train.Trainer(space, genotype, data, recipe, parallel)
-                title = f"{name}, seed {seed}"
-                result = trainer.run(seed, run.path, progress=progress, chunk=chunk, title=title)
-                stored = {
-                    "score": list(result.score),
-                    "parameters": result.parameters,
-                    "multiply_adds": result.multiply_adds,
-                }
-        facts.append(stored)
-    accuracies = tuple(fact["score"][0] for fact in facts)
-    return Row(name, genotype, accuracies, facts[0]["parameters"], facts[0]["multiply_adds"])
+    scores = [next(training([genotype], Fidelity(seed=seed)).each()) for seed in seeds]
+    counts = {n: int(scores[0].metrics[n]) for n in ("parameters", "multiply_adds")}
+    return Row(name, genotype, tuple(score.value for score in scores), **counts)
 
 
 def budget(data: datasets.Dataset, recipe: Recipe) -> str:
@@ -354,27 +311,21 @@ def budget(data: datasets.Dataset, recipe: Recipe) -> str:
     return f"{data.name}, {epochs} of {len(data.train)} images"
 
 
-def draw(
-    space: SearchSpace, found: Genotype, number: int, rng: np.random.Generator
-) -> list[Genotype]:
+def draw(space: SearchSpace, found: Genotype, number: int, seed: int) -> tuple[Genotype, ...]:
     """Draws architectures uniformly, different from each other and from `found`.
 
     Args:
       space: draws.
       found: what not to draw.
       number: how many; the first of a larger number are those of a smaller one.
-      rng: the source of randomness.
+      seed: of the draws.
 
     Returns:
       The architectures; fewer, with a warning, where the space has no more.
     """
-    drawn: list[Genotype] = []
-    failures = 0
-    while len(drawn) < number and failures < _DRAWS:
-        genotype = space.sample(rng)
-        new = genotype != found and genotype not in drawn
-        drawn += [genotype] * new
-        failures = 0 if new else failures + 1
+    strategy = Random(space.sample, without=(found,))
+    proposal, _ = strategy.ask(strategy.init(seed), number)
+    drawn = proposal.genotypes
     if len(drawn) < number:
         warnings.warn(
             f"random={number}: the space has only {len(drawn)} other architectures",

@@ -120,7 +120,7 @@ def best_of(known: Known) -> Genotype:
 
 def generator(key: Key) -> np.random.Generator:
     """A generator on the host that a PRNG key, or a seed, stands for."""
-    if isinstance(key, int):
+    if isinstance(key, int | np.integer):
         return np.random.default_rng(key)
     return np.random.default_rng(np.asarray(jax.random.bits(key, (4,))))
 

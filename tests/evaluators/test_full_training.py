@@ -1,0 +1,68 @@
+"""Full trainings as an evaluator: their numbers are those of the job, each is made once."""
+
+import numpy as np
+import pytest
+
+from dnas import costs
+from dnas.evaluators import Fidelity, FullTraining
+from dnas.evaluators.full_training import digest, held_out
+from dnas.genotype import Genotype
+from dnas.jobs import train
+from dnas.jobs.recipe import Recipe
+from dnas.runtime.workdir import open_workdir
+from dnas.strategies import Random, run
+
+RECIPE = Recipe(epochs=2, batch_size=6, learning_rate=0.05)
+
+
+def test_scores_are_those_of_trainings(toy, stripes, tmp_path, monkeypatch):
+    genotypes = [toy.genotype("relu"), toy.genotype("sin")]
+    made = []
+    original = train.Trainer.run
+
+    def counted(self, seed, *args, **options):
+        made.append(seed)
+        return original(self, seed, *args, **options)
+
+    monkeypatch.setattr(train.Trainer, "run", counted)
+    with open_workdir(tmp_path, {}) as files:
+        evaluator = FullTraining(toy, stripes, RECIPE, files=files)
+        scores = evaluator(genotypes, Fidelity(budget=1, seed=3))
+        again = FullTraining(toy, stripes, RECIPE, files=files)(genotypes, Fidelity(1, 3))
+        assert made == [3, 3]  # the second time they are read
+    for i, genotype in enumerate(genotypes):
+        recipe = Recipe(epochs=1, batch_size=6, learning_rate=0.05)
+        alone = train.train(toy, genotype, stripes, recipe, seed=3, progress=False)
+        assert (scores.value[i], scores.error[i]) == tuple(alone.score)
+        assert scores.metrics["loss"][i] == alone.test["loss"]
+        size = costs.count_parameters(toy, genotype, stripes.task())
+        assert scores.metrics["parameters"][i] == size
+    np.testing.assert_array_equal(again.value, scores.value)
+    np.testing.assert_array_equal(again.cost, scores.cost)
+    assert (scores.cost > 0).all()
+    folders = sorted(path.parent.parent.name for path in tmp_path.glob("*/*/result.json"))
+    assert folders == sorted(map(digest, genotypes))
+
+
+def test_a_strategy_chooses_by_what_was_held_out(toy, stripes):
+    part = held_out(stripes, seed=0)
+    assert len(part.train) == len(part.test) == 15
+    rows = np.concatenate([part.train.indices, part.test.indices])
+    assert sorted(rows) == list(range(30)) and part.test.source is stripes.train.source
+    strategy = Random(toy.sample)
+    evaluator = FullTraining(toy, part, Recipe(epochs=1, batch_size=5, learning_rate=0.05))
+    state = run(strategy, evaluator, 0, evaluations=2)
+    values = {genotype: score.value for genotype, score in state.known.items()}
+    assert len(values) == 2 and values[strategy.best(state)] == max(values.values())
+
+
+def test_names_do_not_depend_on_the_order_of_choices():
+    one = Genotype.create("s", {"a": {"0": "x", "1": "y"}})
+    assert digest(one) == digest(Genotype.create("s", {"a": {"1": "y", "0": "x"}}))
+    others = [Genotype.create("s", {"a": {"0": "y", "1": "x"}}), Genotype.create("t", {"a": {}})]
+    assert len({digest(one), *map(digest, others)}) == 3
+
+
+def test_budgets_are_epochs(toy, stripes):
+    with pytest.raises(ValueError, match="epochs"):
+        FullTraining(toy, stripes, RECIPE)([toy.genotype("relu")], Fidelity(budget=0))
