@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dnas.genotype import Genotype
 from dnas.space import SearchSpace, Traits
@@ -118,7 +119,7 @@ def ones(space: SearchSpace) -> Tables:
     return {n: np.ones((len(d.rows), len(d.options))) for n, d in space.decisions.items()}
 
 
-def replaced(tables: Tables, choice: Choice, options: Any, value: float) -> Tables:
+def replaced(tables: Tables, choice: Choice, options: Any, value: ArrayLike) -> Tables:
     """The tables with another weight of some options in one row."""
     changed = tables[choice.table].copy()
     changed[choice.index, options] = value

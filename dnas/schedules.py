@@ -12,7 +12,7 @@ def as_schedule(
     name: str,
     value: optax.ScalarOrSchedule,
     check: Callable[[str, Any], None] = checks.not_negative,
-) -> optax.Schedule:
+) -> Callable[[Any], Any]:
     """A number as the schedule that always has it; a schedule as it is.
 
     Args:

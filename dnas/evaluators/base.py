@@ -64,8 +64,11 @@ class Scores(NamedTuple):
         """The scores of single architectures, at least one, as arrays."""
         values, errors, costs, metrics = zip(*scores, strict=True)
         names = metrics[0]
+        value, error, cost = (np.array(x, np.float64) for x in (values, errors, costs))
         return cls(
-            *(np.array(x, np.float64) for x in (values, errors, costs)),
+            value,
+            error,
+            cost,
             {name: np.array([found[name] for found in metrics], np.float64) for name in names},
         )
 
@@ -84,7 +87,7 @@ class Scores(NamedTuple):
     def from_arrays(cls, arrays: Mapping[str, Any]) -> "Scores":
         """The scores that `arrays` wrote."""
         metrics = {n.removeprefix("metrics/"): x for n, x in arrays.items() if n not in _PLAIN}
-        return cls(*(arrays[name] for name in _PLAIN), metrics)
+        return cls(arrays["value"], arrays["error"], arrays["cost"], metrics)
 
 
 class Evaluator(Protocol):
@@ -101,3 +104,4 @@ class Evaluator(Protocol):
           genotypes: at least one.
           fidelity: how closely to look. An evaluator that knows one fidelity answers by that.
         """
+        ...

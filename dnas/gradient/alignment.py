@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dnas import checks
+from dnas.schedules import as_schedule
 from dnas.space import Mix
 
 Params = Any
@@ -75,9 +75,7 @@ def align_weights(weight: optax.ScalarOrSchedule, layers: Mapping[str, int]) -> 
     Raises:
       ValueError: no table has two cells, or the weight is negative.
     """
-    if not callable(weight):
-        checks.not_negative("weight", weight)
-    schedule = weight if callable(weight) else optax.constant_schedule(weight)
+    schedule = as_schedule("weight", weight)
     shared = {name: cells for name, cells in layers.items() if cells > 1}
     if not shared:
         raise ValueError(

@@ -204,7 +204,8 @@ def _mean_gradient(problem: Problem, product: Product, in_params: bool):
         return gradient(params, alphas), (params, alphas)
 
     def backward(residuals, cotangent):
-        return product(problem.train_loss, *residuals, problem.mean(cotangent), in_params)
+        params, alphas = residuals
+        return product(problem.train_loss, params, alphas, problem.mean(cotangent), in_params)
 
     gradient.defvjp(forward, backward)
     return gradient

@@ -77,7 +77,7 @@ def conjugate_gradient(iterations: int = 10, damping: float = 1e-3) -> Hypergrad
         def improve(_, carry):
             solution, residual, direction, norm = carry
             image = jax.tree.map(lambda h, d: h + damping * d, product(direction), direction)
-            curvature = optax.tree.vdot(direction, image)
+            curvature = jnp.asarray(optax.tree.vdot(direction, image))
             upwards = curvature > 0
             step = jnp.where(upwards, norm / jnp.where(upwards, curvature, 1.0), 0.0)
             solution = optax.tree.add_scale(solution, step, direction)

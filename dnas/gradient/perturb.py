@@ -44,6 +44,7 @@ class Perturbation(Protocol):
           step: the search's step, traced.
           mean: averages over replicas.
         """
+        ...
 
 
 def random_smoothing(radius: optax.ScalarOrSchedule) -> Perturbation:
@@ -52,11 +53,11 @@ def random_smoothing(radius: optax.ScalarOrSchedule) -> Perturbation:
     Args:
       radius: of the noise; a number or a schedule of the search's step.
     """
-    radius = as_schedule("radius", radius)
+    radius_at = as_schedule("radius", radius)
 
     def perturb(key, loss, mix, step, mean=lambda tree: tree):
         del loss, mean
-        return lax.stop_gradient(_noisy(key, mix, radius(step)))
+        return lax.stop_gradient(_noisy(key, mix, radius_at(step)))
 
     return perturb
 
@@ -77,14 +78,15 @@ def adversarial(
       step_size: length of a step; None for the published ``2 * radius / steps``.
     """
     checks.whole("steps", steps)
-    radius = as_schedule("radius", radius)
+    radius_at = as_schedule("radius", radius)
+    length_at = None
     if step_size is not None:
-        step_size = as_schedule("step_size", step_size, checks.positive)
+        length_at = as_schedule("step_size", step_size, checks.positive)
 
     def perturb(key, loss, mix, step, mean=lambda tree: tree):
         mix = lax.stop_gradient(mix)
-        r = radius(step)
-        length = 2 * r / steps if step_size is None else step_size(step)
+        r = radius_at(step)
+        length = 2 * r / steps if length_at is None else length_at(step)
 
         def ascend(_, now):
             def move(table, gradient, start):

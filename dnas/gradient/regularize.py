@@ -75,7 +75,7 @@ def l2(weight: optax.ScalarOrSchedule) -> Regularizer:
     """
 
     def value(alphas: Alphas, mix: Mix) -> jax.Array:
-        return sum(jnp.square(table).sum() for table in alphas.values()) / 2
+        return _sum([jnp.square(table) for table in alphas.values()]) / 2
 
     return _weighted("l2", weight, value)
 
@@ -101,7 +101,7 @@ def kl_anchor(weight: optax.ScalarOrSchedule = 1e-3, anchor: float = 1.0) -> Reg
         return gammaln(total) + inner.sum(axis) + constant
 
     def value(alphas: Alphas, mix: Mix) -> jax.Array:
-        return sum(rows.sum() for rows in _rows(divergence, alphas))
+        return _sum(_rows(divergence, alphas))
 
     return _weighted("kl_anchor", weight, value)
 
@@ -136,7 +136,7 @@ def expected_cost(
                     f"costs of table {table!r} have the shape {values.shape}, the mix has {found}"
                     f" in tables {sorted(mix)}; compute the costs for the space that is searched"
                 )
-        return sum((mix[table] * values).sum() for table, values in tables.items()) / largest
+        return _sum([mix[table] * values for table, values in tables.items()]) / largest
 
     return _weighted(name, weight, value)
 
@@ -160,4 +160,9 @@ def _rows(function: Callable, tables: Alphas) -> list[jax.Array]:
 
 def _mean(values: list[jax.Array]) -> jax.Array:
     """The mean over all entries of all arrays."""
-    return sum(value.sum() for value in values) / sum(value.size for value in values)
+    return _sum(values) / sum(value.size for value in values)
+
+
+def _sum(values: list[jax.Array]) -> jax.Array:
+    """The sum of all entries of all arrays."""
+    return jnp.asarray(sum(value.sum() for value in values))

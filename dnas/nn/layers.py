@@ -160,14 +160,19 @@ class Linear(nnx.Module):
         return x @ self.kernel[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
 
 
-def drop_path(x: jax.Array, probability: jax.Array, key: jax.Array) -> jax.Array:
+def drop_path(x: jax.Array, probability: jax.Array, key: jax.Array | None) -> jax.Array:
     """Drops whole images of a batch and scales the rest (Larsson et al., 2017).
 
     Args:
       x: ``[batch, ...]``.
       probability: of an image to be dropped, below 1; may be traced.
       key: a PRNG key.
+
+    Raises:
+      ValueError: there is no key.
     """
+    if key is None:
+        raise ValueError("key=None: dropping paths needs a PRNG key")
     keep = 1.0 - probability
     mask = jax.random.bernoulli(key, keep, (x.shape[0],) + (1,) * (x.ndim - 1))
     return x * (mask / keep).astype(x.dtype)

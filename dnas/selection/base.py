@@ -24,6 +24,7 @@ class Supernet(Protocol):
 
     def validate(self, state: Any, mixes: Tables) -> Scores:
         """Scores of mixes ``[n, rows, options]``, on examples of the architecture's half."""
+        ...
 
     def finetune(self, state: Any, mix: Tables, steps: int) -> Any:
         """Trains the weights at fixed mixing weights, on their own half; returns the state."""
@@ -33,6 +34,7 @@ class Supernet(Protocol):
 
         Returns the state and the mixing weights.
         """
+        ...
 
 
 class Trained(NamedTuple):

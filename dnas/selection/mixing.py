@@ -56,7 +56,7 @@ def limited_skips(limit: int = 2, every_part: bool = False) -> Selection:
                     weights[choice, option] = weight
             if not weights:
                 return Selected(genotype, record)
-            weakest, option = min(weights, key=weights.get)
+            weakest, option = min(weights, key=lambda place: weights[place])
             facts = {"without": weakest.options[option], "weight": weights[weakest, option]}
             record.append(weakest.place | facts)
             tables = replaced(tables, weakest, option, 0.0)
@@ -103,7 +103,7 @@ def largest_of_close(start: Selection | None = None, deviations: float = 1.0) ->
             sizes = parameters[choice.table][choice.index] * counted
             if not logits:
                 continue
-            first = max(logits, key=logits.get)
+            first = max(logits, key=lambda option: logits[option])
             behind = {option: logits[first] - logits[option] for option in logits}
             close = [option for option in logits if behind[option] <= limits[choice.part]]
             best = max(close, key=lambda option: (sizes[option], logits[option]))
@@ -136,7 +136,7 @@ def _limits(mix: Tables, choices: Sequence[Choice], deviations: float) -> dict[s
 
 def _exchanged(mix: Tables, choice: Choice, first: int, best: int) -> Tables:
     """The tables where two options of a row change weights, the second leading alone."""
-    row = np.array(mix[choice.table][choice.index])
+    row: np.ndarray = np.array(mix[choice.table][choice.index])
     peak, row[first] = row[first], row[best]
     row[row == peak] = np.nextafter(peak, 0 * peak)  # where they tie
     row[best] = peak

@@ -62,7 +62,7 @@ class Part(NamedTuple):
 
     def tables(self, mix: Mapping[str, Any]) -> list[weights.Table]:
         """Rows, options and weights of the tables of operations."""
-        return [(*decision, mix[name]) for name, decision in self.operations.items()]
+        return [(d.rows, d.options, mix[name]) for name, d in self.operations.items()]
 
     def weights(self, mix: Mix, mixing: Mixing) -> tuple[list[weights.EdgeWeights], bool]:
         """What the cells' edges are weighted with, and whether every cell has its own weights.

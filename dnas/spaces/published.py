@@ -6,6 +6,7 @@ Text is parsed, never run: what these functions read may come from anywhere.
 import ast
 import re
 import warnings
+from typing import Any
 
 from dnas import edges
 from dnas.checks import shown
@@ -295,7 +296,7 @@ def _concat(field: str, node: ast.expr) -> list[int] | range:
     name, arguments = _call(node)
     if name in ("list", "tuple") and len(arguments) == 1:
         return _concat(field, arguments[0])
-    found = [_literal(field, part) for part in arguments] if name == "range" else None
+    found: Any = [_literal(field, part) for part in arguments] if name == "range" else None
     if name is None:
         found = _literal(field, node)
     if not isinstance(found, list | tuple) or any(type(number) is not int for number in found):
@@ -312,5 +313,6 @@ def _call(node: ast.expr) -> tuple[str | None, list[ast.expr]]:
     """The name and arguments of a call of a function by its name; None where it is none."""
     if not isinstance(node, ast.Call):
         return None, []
-    plain = isinstance(node.func, ast.Name) and not node.keywords
-    return node.func.id if plain else "", node.args
+    if not isinstance(node.func, ast.Name) or node.keywords:
+        return "", node.args
+    return node.func.id, node.args

@@ -68,7 +68,7 @@ def discrete_cell(
             product = read @ kernels[order.index(source)]
             products[source] = dict(zip(takers, jnp.split(product, len(takers), -1), strict=True))
         states.append(highway(states[source], products[source][node], ACTIVATIONS[name]))
-    return sum(states[node] for node in output) / len(output)
+    return jnp.asarray(sum(states[node] for node in output)) / len(output)
 
 
 def by_source(kernels: jax.Array, nodes: Sequence[tuple[str, int]]) -> list[jax.Array]:

@@ -41,12 +41,15 @@ class Strategy(Protocol[State]):
         Args:
           key: PRNG key, or a seed for NumPy.
         """
+        ...
 
     def ask(self, state: State, n: int, /) -> tuple[Proposal, State]:
         """Proposes at most `n` architectures, whose scores may be computed at the same time."""
+        ...
 
     def tell(self, state: State, proposal: Proposal, scores: Scores, /) -> State:
         """Takes in the scores of what was proposed."""
+        ...
 
     def best(self, state: State, /) -> Genotype:
         """The best architecture so far.
@@ -54,6 +57,7 @@ class Strategy(Protocol[State]):
         Raises:
           ValueError: nothing is known yet.
         """
+        ...
 
 
 def run(
@@ -132,6 +136,6 @@ def saved(rng: np.random.Generator) -> dict[str, Any]:
 
 def restored(state: Mapping[str, Any]) -> np.random.Generator:
     """The generator that `saved` saved; the state stays as it is."""
-    bits = np.random.PCG64()
-    bits.state = dict(state)
-    return np.random.Generator(bits)
+    rng = np.random.Generator(np.random.PCG64())
+    rng.bit_generator.state = dict(state)
+    return rng

@@ -353,7 +353,7 @@ def _climb(walk: _Walk, short: _Judge, count: int, rivals: int) -> None:
 def _likeliest(walk: _Walk, gains: Mapping[Move, float], count: int) -> list[Move]:
     """The moves that gain most, one for each new architecture; the first ones where they tie."""
     found: dict[Genotype, Move] = {}
-    for move in sorted(gains, key=gains.get, reverse=True):
+    for move in sorted(gains, key=lambda move: gains[move], reverse=True):
         found.setdefault(walk.after(move), move)
     found.pop(walk.genotype, None)
     return list(found.values())[:count]

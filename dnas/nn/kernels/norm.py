@@ -4,6 +4,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -170,7 +171,7 @@ class BatchStatisticsNorm(nnx.Module):
         """Normalises; `use_running_average` is there for `flax.nnx.BatchNorm`'s signature."""
         del use_running_average
         y = batch_norm(x)
-        if self.scale is None:
+        if self.scale is None or self.shift is None:
             return y
         return y * self.scale[...].astype(y.dtype) + self.shift[...].astype(y.dtype)
 
@@ -192,7 +193,8 @@ class RunningNorm(nnx.BatchNorm):
 
     def __call__(self, x: jax.Array, use_running_average: bool = False) -> jax.Array:
         """Normalises ``[batch, ..., channels]`` in float32 and returns the dtype of `x`."""
-        gain, bias = (v[...].astype(jnp.float32) for v in (self.scale, self.bias))
+        own = cast(tuple[nnx.Param, nnx.Param], (self.scale, self.bias))
+        gain, bias = (v[...].astype(jnp.float32) for v in own)
         flat = x.astype(jnp.float32).reshape(len(x), math.prod(x.shape[1:-1]), 1, x.shape[-1])
         if use_running_average:
             y = (flat - self.mean[...]) * (lax.rsqrt(self.var[...] + EPSILON) * gain)

@@ -1,8 +1,10 @@
 """The geometry of a convolution, and that of its transposes."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 Pair = tuple[int, int]
+Sizes = Sequence[int]  # height and width
 
 
 class Window(NamedTuple):
@@ -20,7 +22,7 @@ class Window(NamedTuple):
     spread: Pair
     dilation: Pair
 
-    def output(self, image: Pair, kernel: Pair) -> Pair:
+    def output(self, image: Sizes, kernel: Sizes) -> Pair:
         """Height and width of what comes out."""
 
         def along(i: int) -> int:
@@ -29,7 +31,7 @@ class Window(NamedTuple):
 
         return along(0), along(1)
 
-    def for_images(self, image: Pair, kernel: Pair, output: Pair) -> "Window":
+    def for_images(self, image: Sizes, kernel: Sizes, output: Sizes) -> "Window":
         """The window that takes the outputs' cotangent and the turned kernel to the images'."""
         pads = []
         for i in (0, 1):
@@ -39,7 +41,7 @@ class Window(NamedTuple):
             pads.append((low, full - (self.stride[i] * (output[i] - 1) + 1) - low))
         return Window(self.spread, tuple(pads), self.stride, self.dilation)
 
-    def for_kernel(self, image: Pair, kernel: Pair, output: Pair) -> "Window":
+    def for_kernel(self, image: Sizes, kernel: Sizes, output: Sizes) -> "Window":
         """The window that takes images, and the outputs' cotangent as kernel, to the kernel's."""
         pads = []
         for i in (0, 1):
@@ -49,7 +51,7 @@ class Window(NamedTuple):
         return Window(self.dilation, tuple(pads), self.spread, self.stride)
 
 
-def centred(kernel: Pair, stride: int, dilation: int, padding: int | None = None) -> Window:
+def centred(kernel: Sizes, stride: int, dilation: int, padding: int | None = None) -> Window:
     """A window with equal padding on both sides.
 
     Args:
@@ -58,5 +60,6 @@ def centred(kernel: Pair, stride: int, dilation: int, padding: int | None = None
       dilation: step between taps, both ways.
       padding: zeros on each side; by default as many as keep the size at stride 1 for odd kernels.
     """
-    pads = tuple((dilation * (k - 1) // 2 if padding is None else padding,) * 2 for k in kernel)
+    height, width = (dilation * (k - 1) // 2 if padding is None else padding for k in kernel)
+    pads = ((height, height), (width, width))
     return Window((stride, stride), pads, (1, 1), (dilation, dilation))

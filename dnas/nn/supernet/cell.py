@@ -90,7 +90,7 @@ class MixedCell(nnx.Module):
         for source, mixed in enumerate(self.sources):
             if source >= self.inputs:
                 nodes.append(self._node(terms[source], bypasses[source]))
-            operated = nodes[source]
+            operated, bypass = nodes[source], None
             if self.parts > 1:
                 operated, bypass = partial.split(operated, self.parts)
                 bypass = partial.bypass(bypass, mixed.stride)
@@ -104,8 +104,8 @@ class MixedCell(nnx.Module):
             targets = [j for i, j in self.edges if i == source]
             for e, (target, output) in enumerate(zip(targets, outputs, strict=True)):
                 terms[target].extend(output)
-                if self.parts > 1:
-                    weight = weights[source].bypass
+                weight = weights[source].bypass
+                if bypass is not None and weight is not None:
                     bypasses[target].append(bypass * weight[e].astype(bypass.dtype))
         last = self.inputs + self.nodes - 1
         nodes.append(self._node(terms[last], bypasses[last]))
@@ -113,7 +113,9 @@ class MixedCell(nnx.Module):
 
     def _node(self, terms: list[jax.Array], bypasses: list[jax.Array]) -> jax.Array:
         """A node, the sum of its edges; the shuffle of a sum is the sum of shuffles."""
-        node = partial.join(sum(terms), sum(bypasses), self.parts) if bypasses else sum(terms)
+        node = jnp.asarray(sum(terms))
+        if bypasses:
+            node = partial.join(node, jnp.asarray(sum(bypasses)), self.parts)
         return pin(node)
 
 
@@ -170,7 +172,7 @@ class DiscreteCell(nnx.Module):
         """
         nodes = list(states)
         for j in range(self.inputs, self.inputs + self.nodes):
-            total = 0.0
+            total: jax.Array | float = 0.0
             for e, (i, target) in enumerate(self.edges):
                 operation = self.operations[e]
                 if target != j or isinstance(operation, operations.Zero):
@@ -184,5 +186,5 @@ class DiscreteCell(nnx.Module):
                 total = total + y
             if isinstance(total, float):
                 total = jnp.zeros_like(nodes[0][:, :: self.stride, :: self.stride])
-            nodes.append(total)
+            nodes.append(jnp.asarray(total))
         return nodes[self.inputs :]

@@ -8,6 +8,7 @@ an operation that a user registered for instance, is computed edge by edge.
 import functools
 import operator
 from collections.abc import Mapping
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -92,11 +93,12 @@ class MixedEdges(nnx.Module):
           For each edge the terms of a sum.
         """
         everywhere = self._auxiliary_skips(x, weights, auxiliary_skip)
+        mixed = cast(Mapping[str, jax.Array], weights.operations)  # no single paths here
         terms: list[list[jax.Array]] = [[] for _ in range(self.edges)]
         for i, (name, edges) in enumerate(self.users.items()):
             operation = self.operations[name]
             here = None if key is None else jax.random.fold_in(key, i)
-            mine = weights.operations[name]
+            mine = mixed[name]
             if isinstance(operation, EdgeByEdge):
                 y = operation(x, here) * mine[:, None].astype(x.dtype)
             else:
@@ -120,6 +122,11 @@ class MixedEdges(nnx.Module):
         """The term of the auxiliary skip connections on all edges, if there is one."""
         if weight is None:
             return []
+        if self.auxiliary is None:
+            raise ValueError(
+                "auxiliary_skip: these edges have no auxiliary skip connections; search a space"
+                " with Mixing(auxiliary_skip=True)"
+            )
         on_edges = jnp.ones(self.edges) if weights.edges is None else weights.edges
         y = self.auxiliary(x)
         return [y * (weight * on_edges)[:, None].astype(y.dtype)]
@@ -134,14 +141,19 @@ def _spread(everywhere: list[jax.Array], terms: list[list[jax.Array]]) -> list[l
     return terms
 
 
-def dropout(x: jax.Array, probability: jax.Array, key: jax.Array) -> jax.Array:
+def dropout(x: jax.Array, probability: jax.Array, key: jax.Array | None) -> jax.Array:
     """Drops elements and scales the rest by ``1 / (1 - probability)`` (Srivastava et al., 2014).
 
     Args:
       x: an array.
       probability: of an element to be dropped, below 1; may be traced.
       key: a PRNG key.
+
+    Raises:
+      ValueError: there is no key.
     """
+    if key is None:
+        raise ValueError("key=None: skip_dropout needs a PRNG key")
     keep = 1.0 - jnp.asarray(probability, jnp.float32)
     mask = jax.random.bernoulli(key, keep, x.shape)
     return x * (mask / keep).astype(x.dtype)
