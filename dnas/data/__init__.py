@@ -6,18 +6,21 @@
 ((8, 8, 1), 10, 1437, 360)
 """
 
+from dnas.data.catalogue import SETS, load
 from dnas.data.dataset import DEVICE_BUDGET, ArraySource, Dataset, Source, Split, halve, limit
 from dnas.data.feeds import DeviceFeed, Feed, StreamFeed, evaluation_batches, make_feed
 from dnas.data.folder import from_folder
 from dnas.data.images import LabelledImages, check_classes
 from dnas.data.pooling import pooled
 from dnas.data.reading import bars
-from dnas.data.sources import digits, from_arrays, from_npz, load
+from dnas.data.sources import digits, from_arrays, from_npz
+from dnas.data.table import Table, from_csv
 from dnas.data.tfds_source import from_tfds
 from dnas.tasks.augment import Augment, normalise, preprocess
 
 __all__ = [
     "DEVICE_BUDGET",
+    "SETS",
     "ArraySource",
     "Augment",
     "Dataset",
@@ -27,11 +30,13 @@ __all__ = [
     "Source",
     "Split",
     "StreamFeed",
+    "Table",
     "bars",
     "check_classes",
     "digits",
     "evaluation_batches",
     "from_arrays",
+    "from_csv",
     "from_folder",
     "from_npz",
     "from_tfds",

@@ -5,14 +5,13 @@ import dataclasses
 import functools
 import itertools
 import warnings
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from dnas.data.dataset import DEVICE_BUDGET, Examples, Split, describe_split, halve, size_text
-from dnas.data.feeds import Batch, Feed, evaluation_batches, make_feed
+from dnas.data.batched import Batched
+from dnas.data.dataset import DEVICE_BUDGET, Examples, Split, describe_split, size_text
 from dnas.data.reading import bar
 from dnas.tasks import Augment, Classification
 
@@ -21,7 +20,7 @@ _SHOWN = 5  # classes that a line names
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LabelledImages:
+class LabelledImages(Batched):
     """A set of labelled images for training and testing.
 
     Attributes:
@@ -32,9 +31,6 @@ class LabelledImages:
       class_names: their names, in the order of the labels; None where they have none.
     """
 
-    name: str
-    train: Split
-    test: Split
     classes: int
     class_names: tuple[str, ...] | None = None
 
@@ -108,20 +104,6 @@ class LabelledImages:
             "train": describe_split(self.train),
             "test": describe_split(self.test),
         }
-
-    def halves(self, seed: int) -> tuple[Split, Split]:
-        """See `dnas.data.halve`."""
-        return halve(self.train, seed)
-
-    def feed(self, parts: Sequence[Split], batch_size: int, key: jax.Array) -> Feed:
-        """See `dnas.data.make_feed`."""
-        return make_feed(parts, batch_size, key)
-
-    def evaluation_batches(
-        self, split: Split, batch_size: int
-    ) -> Iterator[tuple[Batch, jax.Array]]:
-        """See `dnas.data.evaluation_batches`."""
-        return evaluation_batches(split, batch_size)
 
 
 def many_sizes(sizes: collections.Counter, shown: int = 4) -> str:

@@ -7,28 +7,30 @@ import numpy as np
 
 from dnas import checks
 from dnas.data.content import Content, hashed
-from dnas.data.dataset import Arrays, Examples, Source, Split
+from dnas.data.dataset import Arrays, Dataset, Examples, Source, Split
 from dnas.data.images import LabelledImages
 
 
-def pooled(data: LabelledImages, pool: int) -> LabelledImages:
+def pooled(data: Dataset, pool: int) -> Dataset:
     """The data set with images averaged over squares, as ImageNet16-120 is made of ImageNet.
 
     Args:
-      data: the data set.
-      pool: the side of a square in pixels; 1 leaves the images as they are.
+      data: the data set, of labelled images unless `pool` is 1.
+      pool: the side of a square in pixels; 1 leaves the examples as they are.
 
     Raises:
-      ValueError: that does not divide height and width.
+      ValueError: that does not divide height and width, or there are no labelled images.
     """
     checks.whole("pool", pool)
+    if pool == 1:
+        return data
+    if not isinstance(data, LabelledImages):
+        raise ValueError(f"pool={pool}: expected 1, since {data.name!r} holds no labelled images")
     if any(side % pool for side in data.image_shape[:2]):
         raise ValueError(
             f"pool={pool}: expected a divisor of height and width, images are "
             f"{list(data.image_shape)}"
         )
-    if pool == 1:
-        return data
 
     def small(split: Split) -> Split:
         return Split(PooledSource(split.source, pool), split.indices)

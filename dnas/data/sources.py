@@ -1,7 +1,6 @@
 """Data sets that need no preparation: the embedded digits, and a user's own arrays."""
 
 import collections
-import functools
 import os
 import pathlib
 import zipfile
@@ -13,69 +12,9 @@ import numpy as np
 
 from dnas.checks import shown
 from dnas.data.dataset import ArraySource, Split
-from dnas.data.folder import from_folder
 from dnas.data.images import LabelledImages, absent_classes, many_sizes
-from dnas.data.tfds_source import from_tfds
 
-_LONGEST = 4096  # characters of a path
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-
-
-def load(
-    name: str,
-    data_dir: str | None = None,
-    path: str | os.PathLike | None = None,
-    size: int | None = None,
-) -> LabelledImages:
-    """A data set by name.
-
-    Args:
-      name: ``'digits'``, ``'folder'`` (see `from_folder`), ``'arrays'`` (see `from_npz`), or the
-        name of any image classification set of TensorFlow Datasets (``'cifar10'``, ``'mnist'``,
-        ...; see `from_tfds`).
-      data_dir: the folder of prepared TensorFlow Datasets.
-      path: the folder of images, or the file of arrays.
-      size: the side in pixels to which the images of a folder are brought.
-
-    Returns:
-      The data set.
-
-    Raises:
-      ValueError: there is no such set, it is of no use here, or it does not read an argument.
-      FileNotFoundError: the set is not prepared, or there is nothing at `path`.
-    """
-    for key, value in {"name": name, "data_dir": data_dir, "path": path}.items():
-        _check_text(key, value)
-    own = {
-        "digits": (digits, ()),
-        "folder": (from_folder, ("path", "size")),
-        "arrays": (from_npz, ("path",)),
-    }
-    make, keys = own.get(name, (functools.partial(from_tfds, name), ("data_dir",)))
-    given = {"data_dir": data_dir, "path": path, "size": size}
-    given = {key: value for key, value in given.items() if value is not None}
-    for key, value in given.items():
-        if key not in keys:
-            raise ValueError(
-                f"{key}={shown(value)} is not used by the data set {name!r}, which reads "
-                f"{' and '.join(keys) or 'nothing: it is embedded'}; leave {key} out, or name "
-                "another set: 'folder' reads path and size, 'arrays' path, those of TensorFlow "
-                "Datasets data_dir"
-            )
-    if "path" in keys and path is None:
-        raise ValueError(
-            f"path must be given with the data set {name!r}: it is where the "
-            f"{'folder of images' if name == 'folder' else 'file of arrays (.npz)'} lies"
-        )
-    return make(**given)
-
-
-def _check_text(key: str, value: Any) -> None:
-    """Raises ValueError unless this is left out, or as long as names and paths are."""
-    if value is None and key != "name":
-        return
-    if not isinstance(value, str | os.PathLike) or len(os.fspath(value)) > _LONGEST:
-        raise ValueError(f"{key}={shown(value)}: expected text of at most {_LONGEST} characters")
 
 
 def digits() -> LabelledImages:

@@ -12,6 +12,7 @@ from typing import Any
 from dnas.checks import shown
 from dnas.tasks.augment import Augment, normalise, preprocess
 from dnas.tasks.classification import Classification, ClassificationEvaluation
+from dnas.tasks.regression import Regression, RegressionEvaluation
 from dnas.tasks.task import Batch, Evaluation, Measure, Score, Sums, Task, summary
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "ClassificationEvaluation",
     "Evaluation",
     "Measure",
+    "Regression",
+    "RegressionEvaluation",
     "Score",
     "Sums",
     "Task",
@@ -32,7 +35,7 @@ __all__ = [
 ]
 
 # What a file's key `task` may name.
-TASKS: Mapping[str, type] = {kind.name: kind for kind in (Classification,)}
+TASKS: Mapping[str, type] = {kind.name: kind for kind in (Classification, Regression)}
 
 
 def rebuild(facts: Mapping[str, Any]) -> Task:

@@ -149,11 +149,17 @@ def test_archives_that_are_none(tmp_path):
     ("settings", "message"),
     [
         ({"name": "digits", "path": "x"}, "path='x' is not used by the data set 'digits'"),
-        ({"name": "arrays", "path": "x", "size": 8}, "size=8 is not used.* 'arrays'.*reads path;"),
+        (
+            {"name": "arrays", "path": "x", "size": 8},
+            "size=8 is not used.* 'arrays'.*reads path;.*'folder', which reads it",
+        ),
         ({"name": "folder", "path": "x", "data_dir": "y"}, "data_dir='y' is not .*path and size"),
         ({"name": "mnist", "size": 8}, "size=8 is not used.* 'mnist', which reads data_dir"),
-        ({"name": "folder"}, "path must be given with the data set 'folder'.*images"),
-        ({"name": "arrays"}, "path must be given with the data set 'arrays'.*npz"),
+        (
+            {"name": "folder"},
+            "path must be given with the data set 'folder'.*from_folder",
+        ),
+        ({"name": "arrays"}, "path must be given with the data set 'arrays'.*from_npz"),
     ],
 )
 def test_settings_that_a_source_does_not_read_are_refused(settings, message):
