@@ -1,4 +1,4 @@
-"""Contracts as checks, for objects of one's own: they raise AssertionError, naming what fails."""
+"""The contract of strategies as a check, and a problem whose answer is known."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
