@@ -5,13 +5,14 @@ from typing import Any
 
 from dnas.space import Mixing, SearchSpace
 from dnas.spaces.darts import DARTS
+from dnas.spaces.dense import Dense
 from dnas.spaces.nas_bench_201 import NASBench201
 from dnas.spaces.recurrent import Recurrent
 
-__all__ = ["DARTS", "SPACES", "NASBench201", "Recurrent", "known", "rebuild"]
+__all__ = ["DARTS", "SPACES", "Dense", "NASBench201", "Recurrent", "known", "rebuild"]
 
 SPACES = {
-    space.name: space for space in (NASBench201, DARTS, Recurrent)
+    space.name: space for space in (NASBench201, DARTS, Recurrent, Dense)
 }  # by their names in configs
 
 
@@ -33,9 +34,11 @@ def rebuild(settings: Mapping[str, Any]) -> SearchSpace:
     kind = SPACES.get(settings["name"])
     if kind is None:
         raise ValueError(f"space {settings['name']!r}: expected one of {', '.join(SPACES)}")
+    if "mixing" in fields:
+        fields["mixing"] = Mixing(*fields["mixing"])
     try:
-        return kind(mixing=Mixing(*fields.pop("mixing")), **fields)
-    except (KeyError, TypeError) as error:
+        return kind(**fields)
+    except TypeError as error:
         raise ValueError(
             f"the settings of the space {settings['name']!r} are those of another version: {error}"
         ) from error
