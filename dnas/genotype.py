@@ -7,6 +7,7 @@ DARTS and NAS-Bench-201 publish architectures belong to their spaces: see
 
 import collections
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
@@ -73,6 +74,12 @@ class Genotype:
                 f"{checks.shown(sorted(parts))}"
             )
         return dict(parts[part])
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits, the same for equal genotypes: a name for files."""
+        chosen = sorted((part, *pair) for part, rows in self.choices for pair in rows)
+        return hashlib.sha256(repr((self.space, chosen)).encode()).hexdigest()[:16]
 
     def parts(self) -> tuple[str, ...]:
         """The names of the parts."""

@@ -79,3 +79,15 @@ def test_what_a_message_quotes_is_cut_to_a_line(tmp_path):
 def test_missing_part_is_named():
     with pytest.raises(KeyError, match="no part 'reduce'"):
         make()["reduce"]
+
+
+def test_digests_do_not_depend_on_the_order_of_choices():
+    one = Genotype.create("s", {"a": {"0": "x", "1": "y"}})
+    assert one.digest == Genotype.create("s", {"a": {"1": "y", "0": "x"}}).digest
+    others = [
+        Genotype.create("s", {"a": {"0": "y", "1": "x"}}),
+        Genotype.create("t", {"a": {"0": "x", "1": "y"}}),
+        Genotype.create("s", {"b": {"0": "x", "1": "y"}}),
+    ]
+    assert len({one.digest, *(other.digest for other in others)}) == 4
+    assert len(one.digest) == 16 and int(one.digest, 16) >= 0

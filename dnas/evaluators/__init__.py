@@ -9,6 +9,7 @@ import importlib
 from typing import Any
 
 from dnas.evaluators.base import Evaluator, Fidelity, Score, Scores
+from dnas.evaluators.remembered import Remembered
 from dnas.evaluators.shared_weights import SharedWeights
 from dnas.evaluators.short_training import ShortTraining
 from dnas.evaluators.supernet import Supernet
@@ -19,6 +20,7 @@ __all__ = [
     "Fidelity",
     "FullTraining",
     "Lookup",
+    "Remembered",
     "Score",
     "Scores",
     "SharedWeights",

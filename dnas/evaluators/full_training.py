@@ -1,7 +1,6 @@
 """Architectures whose networks are trained by a recipe, as in a publication."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,14 +45,14 @@ class FullTraining:
           data: the data set.
           recipe: how every network is trained.
           files: where every training gets a directory, such as ``NAME/seed-0``; None keeps nothing.
-          name: of an architecture, there and with the progress; by default one made of its
-            choices. If it is empty, directories are called ``seed-0`` alone.
+          name: of an architecture, there and with the progress; `Genotype.digest` by
+            default. If it is empty, directories are called ``seed-0`` alone.
           parallel: ``'none'`` for one device, ``'pmap'`` for all local ones.
           progress: whether to show progress.
           chunk: steps a dispatch; see `dnas.runtime.loop.run`.
         """
         self._space, self._data, self._recipe, self._parallel = space, data, recipe, parallel
-        self._files, self._name = files or Workdir(None), name or digest
+        self._files, self._name = files or Workdir(None), name or (lambda genotype: genotype.digest)
         self._shown = {"progress": progress, "chunk": chunk}
         self._last: tuple[Any, train.Trainer] | None = None  # the network that is compiled
 
@@ -106,9 +105,3 @@ def held_out(data: Dataset, seed: int) -> Dataset:
     """
     first, second = data.halves(seed)
     return dataclasses.replace(data, train=first, test=second)
-
-
-def digest(genotype: Genotype) -> str:
-    """A name for an architecture, in whatever order it lists its choices."""
-    chosen = sorted((p, row, o) for p in genotype.parts() for row, o in genotype[p].items())
-    return hashlib.sha256(repr((genotype.space, chosen)).encode()).hexdigest()[:16]

@@ -12,7 +12,8 @@ import optax
 from dnas.choices import Tables, one_hot, stacked
 from dnas.data import Feed
 from dnas.evaluators.base import Fidelity, Scores
-from dnas.evaluators.supernet import forward, measured, tuner, validation_batches, validator
+from dnas.evaluators.remembered import measured
+from dnas.evaluators.supernet import forward, tuner, validation_batches, validator
 from dnas.genotype import Genotype
 from dnas.gradient.bilevel import Search, SearchState
 from dnas.runtime import initialize

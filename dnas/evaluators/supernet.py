@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 
 from dnas import checks, choices
 from dnas.choices import Tables, masked
 from dnas.data import Feed, Split, evaluation_batches
 from dnas.evaluators.base import Score, Scores
-from dnas.gradient.bilevel import Search, SearchState, merge
+from dnas.evaluators.remembered import measured
+from dnas.gradient.bilevel import Search, SearchState, merge, skeleton
 from dnas.runtime import loop, parallel, programs
 from dnas.runtime.journal import Journal
 from dnas.space import Mix, SearchSpace
@@ -158,7 +158,7 @@ def forward(space: SearchSpace, task: Task, single_path: bool = False) -> Forwar
     mixing = getattr(space, "mixing", None)
     if mixing is not None:
         space = dataclasses.replace(space, mixing=mixing._replace(single_path=single_path))
-    graph = nnx.graphdef(nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0))))
+    graph = skeleton(space, task).graph
     return lambda params, inputs, mix, key: merge(graph, params)(inputs, mix, key=key)
 
 
@@ -253,11 +253,6 @@ def tuner(
         return state._replace(params=carry[0], step=carry[3])
 
     return tune
-
-
-def measured(journal: Journal, kind: str, measure: Callable[[], Scores]) -> Scores:
-    """Scores, from the journal where it knows them."""
-    return Scores.from_arrays(journal.measured(kind, lambda: measure().arrays()))
 
 
 def _clamped(alphas: Mix, masks: Mix) -> Mix:

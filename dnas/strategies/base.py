@@ -71,9 +71,9 @@ def run(
 ) -> State:
     """Runs a strategy until it proposes nothing, or its evaluations are used up.
 
-    A run that is interrupted and repeated asks the evaluator the same questions. One that keeps
-    its answers, as those of a search's selection do in the journal (`dnas.runtime.journal`), lets
-    it end as the uninterrupted run.
+    A run that is interrupted and repeated asks the same questions. With an evaluator that keeps its
+    answers (`dnas.evaluators.Remembered`, or those of a search's selection) it ends as the
+    uninterrupted run, and nothing is computed twice.
 
     Args:
       strategy: what proposes.

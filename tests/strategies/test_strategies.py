@@ -10,7 +10,11 @@ from planted import CELL, SMALL
 
 from dnas import spaces
 from dnas.benchmarks import NASBench201
-from dnas.evaluators import Fidelity, Score, Scores, Table
+from dnas.evaluators import Fidelity, Remembered, Score, Scores, Table
+from dnas.runtime.interrupts import Interrupts
+from dnas.runtime.journal import Journal
+from dnas.runtime.loop import Stopped
+from dnas.runtime.workdir import Workdir, WorkdirError
 from dnas.strategies import LocalSearch, Proposal, Racing, Random, run
 from dnas.testing import Planted, check_strategy
 
@@ -95,6 +99,43 @@ def test_a_run_goes_on_from_its_state():
     assert run(strategy, rugged, 1, state=part) == whole  # the key is that of the beginning
 
 
+@pytest.mark.parametrize("name", ["local search", "racing"])
+def test_a_run_that_is_killed_goes_on_from_the_journal(name, tmp_path):
+    strategy, calls = MAKE[name](CELL), []
+    expected = run(strategy, noisy, 0, at_a_time=3)
+
+    def counted(genotypes, fidelity):
+        calls.append((genotypes, fidelity))
+        return noisy(genotypes, fidelity)
+
+    def go_on(after=None):
+        with Interrupts() as interrupts:
+            journal = Journal(Workdir(tmp_path), interrupts)
+            left = itertools.count(1)
+
+            def evaluator(genotypes, fidelity):
+                if next(left) == after:
+                    interrupts.received = "SIGTERM"  # noticed with the next question
+                return counted(genotypes, fidelity)
+
+            return run(strategy, Remembered(evaluator, journal), 0, at_a_time=3)
+
+    for after in (1, 3):
+        with pytest.raises(Stopped, match="after measurement"):
+            go_on(after)
+    assert go_on() == go_on() == expected
+    assert len(calls) == len(set(calls))  # nothing was computed twice
+    with Interrupts() as interrupts, pytest.raises(WorkdirError, match="this selection measures"):
+        run(strategy, Remembered(noisy, Journal(Workdir(tmp_path), interrupts)), 1, at_a_time=2)
+
+
+def noisy(genotypes, fidelity):
+    """Numbers that no short text holds, by fidelity."""
+    seeds = [int(genotype.digest, 16) + hash(fidelity[1]) for genotype in genotypes]
+    values = [np.random.default_rng(seed).normal() for seed in seeds]
+    return Scores.of([Score(v, abs(v) / 3, 1.0, {"loss": -v / 7}) for v in values])
+
+
 def test_what_is_excluded_is_not_drawn():
     few = every(TINY)[:26]
     strategy = Random(TINY.sample, without=tuple(few))
@@ -136,7 +177,7 @@ def broken(**methods):
     [
         (
             {"ask": lambda self, s, n: (Proposal((CELL.sample(np.random.default_rng(0)),) * 2), s)},
-            "proposes again",
+            "proposes an architecture twice",
         ),
         ({"ask": lambda self, s, n: Random.ask(self, s, n + 1)}, "at most 4 were wanted"),
         ({"best": lambda self, s: s.proposed[0] if s.proposed else None}, "best names None"),
