@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from dnas import edges
+from dnas import edges, sequences
 from dnas.genotype import Genotype
 from dnas.nn import operations, products
 from dnas.nn.layers import running
@@ -113,7 +113,10 @@ def count_multiply_adds(space: SearchSpace, genotype: Genotype, task: Task) -> i
     graph, state = nnx.split(_abstract_network(space, genotype, task))
 
     def outputs(state, inputs, key):
-        return nnx.merge(graph, state)(inputs, train=False, key=key).logits
+        net = nnx.merge(graph, state)
+        carry = sequences.initial_carry(space, len(inputs))
+        output, _ = sequences.read(net, inputs, carry, train=False, key=key)
+        return output.logits
 
     def of_batch(size):
         inputs = jax.ShapeDtypeStruct((size, *task.inputs.shape), task.inputs.dtype)

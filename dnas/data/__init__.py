@@ -15,6 +15,7 @@ from dnas.data.pooling import pooled
 from dnas.data.reading import bars
 from dnas.data.sources import digits, from_arrays, from_npz
 from dnas.data.table import Table, from_csv
+from dnas.data.text import Text, TextFeed, Tokens, from_text
 from dnas.data.tfds_source import from_tfds
 from dnas.tasks.augment import Augment, normalise, preprocess
 
@@ -31,6 +32,9 @@ __all__ = [
     "Split",
     "StreamFeed",
     "Table",
+    "Text",
+    "TextFeed",
+    "Tokens",
     "bars",
     "check_classes",
     "digits",
@@ -39,6 +43,7 @@ __all__ = [
     "from_csv",
     "from_folder",
     "from_npz",
+    "from_text",
     "from_tfds",
     "halve",
     "limit",

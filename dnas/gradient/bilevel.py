@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 from jax import lax
 
-from dnas import checks
+from dnas import checks, sequences
 from dnas.gradient import eigen
 from dnas.gradient.alignment import WeightPenalty
 from dnas.gradient.freeze import Freeze, Frozen
@@ -39,6 +39,8 @@ class SearchState(NamedTuple):
       key: the run's PRNG key; it never changes, steps fold their number into it.
       step: number of steps taken.
       extra: what `Freeze` remembers; ``()`` where nothing is frozen.
+      carry: what supernets carry from batch to batch, by ``'train'`` and ``'valid'``; ``()`` where
+        they carry nothing. See `dnas.sequences`.
     """
 
     params: Any
@@ -48,6 +50,7 @@ class SearchState(NamedTuple):
     key: jax.Array
     step: jax.Array
     extra: Any = ()
+    carry: Any = ()
 
 
 class Search(NamedTuple):
@@ -76,11 +79,11 @@ class _Losses(NamedTuple):
 
     Attributes:
       sample: ``alphas -> mix`` with the step's noise.
-      of_mix: ``(params, mix) -> (loss, sums)``.
+      of_mix: ``(params, mix) -> (loss, (sums, carry))``.
     """
 
     sample: Callable[[Alphas], Mix]
-    of_mix: Callable[[Any, Mix], tuple[jax.Array, Sums]]
+    of_mix: Callable[[Any, Mix], tuple[jax.Array, tuple[Sums, Any]]]
 
     def of_alphas(self, params: Any, alphas: Alphas):
         return self.of_mix(params, self.sample(alphas))
@@ -103,6 +106,7 @@ def bilevel(
     warmup_steps: int = 0,
     alpha_interval: int = 1,
     alpha_scale: float = 1e-3,
+    carry: sequences.Carry = (),
     axis_name: str | None = None,
 ) -> Search:
     """Assembles a differentiable search (Liu et al., 2019, algorithm 1).
@@ -131,6 +135,7 @@ def bilevel(
       warmup_steps: alphas and their optimizer stay as they are in steps before this one.
       alpha_interval: alphas move in the last of every so many steps, the weights in all of them.
       alpha_scale: standard deviation of the initial alphas.
+      carry: what supernets of a space with a carry begin a sequence with, arrays ``[batch, ...]``.
       axis_name: name of the axis of replicas when the step runs on several devices. Gradients
         are averaged over it; batch statistics stay each replica's own, and all replicas see
         the same sample of the relaxation.
@@ -170,15 +175,20 @@ def bilevel(
             key=run_key,
             step=jnp.zeros((), jnp.int32),
             extra=() if freeze is None else freeze.init(params, candidates),
+            carry={"train": carry, "valid": carry} if jax.tree.leaves(carry) else (),
         )
 
     @jax.jit  # one function of arrays for both batches: traced, differentiated, lowered only once
-    def loss_of(params, mix, inputs, targets, key, modifiers):
-        outputs = merge(graph, params)(inputs, mix, key=key, **modifiers)
-        return task.loss(outputs, targets)
+    def loss_of(params, mix, inputs, before, targets, key, modifiers):
+        net = merge(graph, params)
+        outputs, after = sequences.read(net, inputs, before, mix, key=key, **modifiers)
+        loss, sums = task.loss(outputs, targets)
+        return loss, (sums, after)
 
-    def losses(batch_key: jax.Array, batch: Batch, key: jax.Array, step: jax.Array) -> _Losses:
+    def losses(batch_key: jax.Array, batch: Batch, key: jax.Array, state, part: str) -> _Losses:
+        step = state.step
         inputs, targets = task.prepare(own(batch_key), batch, True)
+        before = sequences.begun(state.carry[part], carry, batch) if state.carry else ()
         mix_key, network_key = jax.random.split(key)
         schedules = {"auxiliary_skip": auxiliary_skip, "skip_dropout": skip_dropout}
         modifiers = {name: value(step) for name, value in schedules.items() if value is not None}
@@ -189,7 +199,7 @@ def bilevel(
             return mix
 
         def of_mix(params, mix):
-            return loss_of(params, mix, inputs, targets, own(network_key), modifiers)
+            return loss_of(params, mix, inputs, before, targets, own(network_key), modifiers)
 
         return _Losses(sample, of_mix)
 
@@ -197,8 +207,8 @@ def bilevel(
         train_key, valid_key, *mix_keys = jax.random.split(
             jax.random.fold_in(state.key, state.step), 4
         )
-        train = losses(train_key, train_batch, mix_keys[0], state.step)
-        valid = losses(valid_key, valid_batch, mix_keys[1], state.step)
+        train = losses(train_key, train_batch, mix_keys[0], state, "train")
+        valid = losses(valid_key, valid_batch, mix_keys[1], state, "valid")
         return train, valid, jax.random.fold_in(mix_keys[0], 2)
 
     def regularization(state: SearchState, sample: Callable[[Alphas], Mix]):
@@ -266,12 +276,21 @@ def bilevel(
 
     def step(state: SearchState, train_batch: Batch, valid_batch: Batch):
         train, valid, key = both_losses(state, train_batch, valid_batch)
-        alphas, alpha_opt, valid_found, terms = move_alphas(state, train, valid)
-        params, weight_opt, extra, train_found, penalty = move_weights(
+        alphas, alpha_opt, (valid_sums, valid_carry), terms = move_alphas(state, train, valid)
+        params, weight_opt, extra, (train_sums, train_carry), penalty = move_weights(
             state, alphas, train, valid, key
         )
-        sums = total({"train": train_found, "valid": valid_found})
-        new = SearchState(params, alphas, weight_opt, alpha_opt, state.key, state.step + 1, extra)
+        sums = total({"train": train_sums, "valid": valid_sums})
+        after = {"train": train_carry, "valid": valid_carry} if state.carry else ()
+        new = state._replace(
+            params=params,
+            alphas=alphas,
+            weight_opt=weight_opt,
+            alpha_opt=alpha_opt,
+            step=state.step + 1,
+            extra=extra,
+            carry=after,
+        )
         return new, {**sums, **terms, **penalty}
 
     def expected(alphas: Alphas, steps: jax.Array) -> Mix:
@@ -370,7 +389,8 @@ def _unread(space: SearchSpace, task: Task) -> tuple[str, ...]:
 
     def outputs(tables, params, inputs, key):
         mix = dict(zip(names, tables, strict=True))
-        return merge(graph, params)(inputs, mix, key=key)
+        carry = sequences.initial_carry(space, 2)
+        return sequences.read(merge(graph, params), inputs, carry, mix, key=key)[0]
 
     arguments = [alphas[name] for name in names], nnx.to_pure_dict(params), inputs
     program = jax.make_jaxpr(outputs)(*arguments, jax.random.key(0)).jaxpr

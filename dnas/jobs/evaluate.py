@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from dnas import checks
+from dnas import checks, sequences
 from dnas import data as datasets
 from dnas.jobs.arguments import check_data
 from dnas.jobs.evaluation import make_evaluate
@@ -59,12 +59,14 @@ def evaluate(
     task.check_fit(data.task(measured=False), data.name)
     graph, state = nnx.split(network)
 
-    def apply(state: nnx.State, inputs: Any) -> Any:
+    def apply(state: nnx.State, inputs: Any, carry: Any) -> tuple[Any, Any]:
         key = jax.random.key(0)  # for operations that are random
-        return nnx.merge(graph, state)(inputs, train=False, key=key).logits
+        network = nnx.merge(graph, state)
+        output, carry = sequences.read(network, inputs, carry, train=False, key=key)
+        return output.logits, carry
 
     batches = data.evaluation_batches(data.test, batch_size)
-    return make_evaluate(apply, task)(state, batches)
+    return make_evaluate(apply, task, network)(state, batches)
 
 
 def _trained(

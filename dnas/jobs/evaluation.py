@@ -6,21 +6,23 @@ from typing import Any
 import jax
 import numpy as np
 
+from dnas import sequences
 from dnas.runtime import programs
 from dnas.tasks import Batch, Evaluation, Task
 
-# (state, prepared inputs) -> outputs
-Apply = Callable[[Any, Any], Any]
+# (state, prepared inputs, carry) -> (outputs, carry)
+Apply = Callable[[Any, Any, sequences.Carry], tuple[Any, sequences.Carry]]
 
 
 def make_evaluate(
-    apply: Apply, task: Task
+    apply: Apply, task: Task, owner: Any
 ) -> Callable[[Any, Iterable[tuple[Batch, jax.Array]]], Evaluation]:
     """Makes the function that tests a network; it compiles once.
 
     Args:
       apply: the network in float32 with running averages, as a function of its state.
       task: what it is for.
+      owner: the network's space, or the network, which knows what is carried from batch to batch.
 
     Returns:
       ``(state, batches) -> evaluation``, with batches as `dnas.data.evaluation_batches` yields.
@@ -28,12 +30,20 @@ def make_evaluate(
 
     @programs.once
     @jax.jit
-    def tally(state, batch, weights):
+    def tally(state, carry, batch, weights):
         inputs, targets = task.prepare(None, batch, False)
-        return task.tally(apply(state, inputs), targets, weights)
+        begun = sequences.begun(carry, sequences.initial_carry(owner, len(weights)), batch)
+        outputs, carry = apply(state, inputs, begun)
+        return task.tally(outputs, targets, weights), carry
 
     def evaluate(state, batches):
-        sums = jax.device_get([tally(state, *batch) for batch in batches])
+        sums, carry = [], None
+        for batch, weights in batches:
+            if carry is None:
+                carry = sequences.initial_carry(owner, len(weights))
+            found, carry = tally(state, carry, batch, weights)
+            sums.append(found)
+        sums = jax.device_get(sums)
         added = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64), 0), *sums)
         return task.evaluation(added)
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import jax
 
-from dnas import checks
+from dnas import checks, sequences
 from dnas import data as datasets
 from dnas.evaluators import Lookup
 from dnas.jobs import arguments, divergence, stages
@@ -104,6 +104,7 @@ def search(
     if train_limit is not None:
         limited = datasets.limit(data.train, train_limit, seed)
         data = dataclasses.replace(data, train=limited)
+    sequences.check_alone(space, parallel)
     check_batch(data, batch_size, parallel)
     checks.steps(epochs, len(data.train) // 2 // batch_size)
     check_augment(data, augment)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from dnas import data as datasets
+from dnas import sequences
 from dnas.choices import ones
 from dnas.gradient import bilevel
 from dnas.jobs import trajectory
@@ -189,6 +190,10 @@ def _run_stage(
     data, devices = setting.data, setting.devices
     feed = data.feed(data.halves(setting.seed), setting.batch_size, feed_key)
 
+    options: dict[str, Any] = {} if span is None else {"span": span}
+    if isinstance(space, sequences.Carrying):
+        options["carry"] = space.initial_carry(setting.batch_size)
+
     def build(preset: Any, axis_name: str | None = None) -> Any:
         return preset.build(
             space,
@@ -196,7 +201,7 @@ def _run_stage(
             steps_per_epoch=feed.steps_per_epoch,
             epochs=epochs if span is None else span.epochs,
             axis_name=axis_name,
-            **({} if span is None else {"span": span}),
+            **options,
         )
 
     method = build(preset, devices.axis_name)

@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 from jax import lax
 
+from dnas import sequences
 from dnas.genotype import Genotype
 from dnas.jobs import recipe as recipes
 from dnas.jobs.recipe import Recipe
@@ -27,6 +28,8 @@ class TrainState(NamedTuple):
       opt_state: the optimizer's state.
       key: the run's PRNG key; a step folds its number into it.
       step: number of steps taken, int32.
+      carry: what the network carries from batch to batch; ``()`` where it carries nothing. See
+        `dnas.sequences`.
     """
 
     params: Arrays
@@ -34,6 +37,7 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
     key: jax.Array
     step: jax.Array
+    carry: Any = ()
 
 
 class Training(NamedTuple):
@@ -43,13 +47,13 @@ class Training(NamedTuple):
       init: ``key -> state``; jit it, and the whole initialisation is one program.
       step: ``(state, batch) -> (state, {'train': sums})`` with the sums of the task.
       network: ``state -> module``, the network with the state's weights.
-      apply: ``(state, inputs) -> outputs``, in float32 with running averages.
+      apply: ``(state, inputs, carry) -> (outputs, carry)``, in float32 with running averages.
     """
 
     init: Callable[[jax.Array], TrainState]
     step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Sums]]]
     network: Callable[[TrainState], nnx.Module]
-    apply: Callable[[TrainState, jax.Array], jax.Array]
+    apply: Callable[[TrainState, Any, sequences.Carry], tuple[Any, sequences.Carry]]
 
 
 def supervised(
@@ -80,6 +84,7 @@ def supervised(
     """
     dtype = jnp.dtype(recipe.dtype)
     optimizer = recipes.optimizer(recipe, total_steps)
+    initial = sequences.initial_carry(space, recipe.batch_size)
 
     def build(key):
         network = space.network(
@@ -96,41 +101,49 @@ def supervised(
     def init(key: jax.Array) -> TrainState:
         network_key, run_key = jax.random.split(key)
         _, params, batch_stats = build(network_key)
-        return TrainState(params, batch_stats, optimizer.init(params), run_key, jnp.int32(0))
+        return TrainState(
+            params, batch_stats, optimizer.init(params), run_key, jnp.int32(0), initial
+        )
 
-    def loss_fn(params, batch_stats, key, step, batch):
+    def loss_fn(params, batch_stats, key, step, carry, batch):
         batch_key, path_key = jax.random.split(key)
         inputs, targets = task.prepare(batch_key, batch, True)
         network = merge(_cast(params, dtype), batch_stats)
         drop = recipes.drop_path(recipe, step, total_steps) if recipe.drop_path else None
-        output = network(_cast(inputs, dtype), train=True, key=path_key, drop_path=drop)
+        carry = sequences.begun(carry, initial, batch)
+        output, carry = sequences.read(
+            network, _cast(inputs, dtype), carry, train=True, key=path_key, drop_path=drop
+        )
         loss, sums = task.loss(output.logits, targets)
         if recipe.auxiliary_weight:
             loss += recipe.auxiliary_weight * task.loss(output.auxiliary, targets)[0]
         batch_stats = _cast(nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)), jnp.float32)
-        return loss, (batch_stats, sums)
+        return loss, (batch_stats, sums, carry)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Sums]]:
         key = jax.random.fold_in(state.key, state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, lax.axis_index(axis_name))
-        grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(
-            state.params, state.batch_stats, key, state.step, batch
+        grads, (batch_stats, sums, carry) = jax.grad(loss_fn, has_aux=True)(
+            state.params, state.batch_stats, key, state.step, state.carry, batch
         )
         if axis_name is not None:
             grads, batch_stats = lax.pmean((grads, batch_stats), axis_name)
             sums = lax.psum(sums, axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        new = TrainState(params, batch_stats, opt_state, state.key, state.step + 1)
+        new = TrainState(params, batch_stats, opt_state, state.key, state.step + 1, carry)
         return new, {"train": sums}
 
     def network(state: TrainState) -> nnx.Module:
         return merge(state.params, state.batch_stats)
 
-    def apply(state: TrainState, inputs: Any) -> Any:
+    def apply(
+        state: TrainState, inputs: Any, carry: sequences.Carry
+    ) -> tuple[Any, sequences.Carry]:
         key = jax.random.fold_in(state.key, state.step)  # for operations that are random
-        return network(state)(inputs, train=False, key=key).logits
+        output, carry = sequences.read(network(state), inputs, carry, train=False, key=key)
+        return output.logits, carry
 
     return Training(init, step, network, apply)
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from dnas import checks, costs, spaces
+from dnas import checks, costs, sequences, spaces
 from dnas import data as datasets
 from dnas.genotype import Genotype
 from dnas.jobs import arguments, divergence
@@ -87,7 +87,7 @@ class Trainer:
         training = _training(space, genotype, data, recipe, self._task, axis_name)
         self._init = initialize.compiled(training.init)
         self._advance = self._parallel.advance(loop.watched(training.step))
-        self._evaluate = make_evaluate(training.apply, self._task)
+        self._evaluate = make_evaluate(training.apply, self._task, space)
         self._network = training.network
 
     @functools.cached_property
@@ -232,6 +232,7 @@ def check(
     arguments.check_recipe(recipe)
     space.validate(genotype)
     devices = parallels.make(parallel)
+    sequences.check_alone(space, parallel)
     devices.check_batch(recipe.batch_size)
     if len(data.train) < recipe.batch_size:
         raise ValueError(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import optax
 
-from dnas import checks
+from dnas import checks, sequences
 from dnas.gradient import optimizers, relax
 from dnas.gradient.alignment import WeightPenalty
 from dnas.gradient.bilevel import Search, bilevel, check_tables, skeleton
@@ -195,6 +195,7 @@ class Preset:
         *,
         steps_per_epoch: int,
         epochs: int,
+        carry: sequences.Carry = (),
         axis_name: str | None = None,
         span: Span | None = None,
     ) -> Search:
@@ -205,6 +206,7 @@ class Preset:
           task: what the supernet is built for.
           steps_per_epoch: steps of an epoch.
           epochs: epochs of the search.
+          carry: what supernets begin a sequence with; see `dnas.gradient.bilevel.bilevel`.
           axis_name: name of the axis of replicas.
           span: the part of the epochs that the search is for, where others go before or follow;
             schedules spread over all epochs, the warm-up over those of the part.
@@ -231,6 +233,7 @@ class Preset:
             warmup_steps=self._warmup_steps(first, last, steps_per_epoch),
             alpha_interval=self.alpha_interval,
             alpha_scale=self.alpha_scale,
+            carry=carry,
             axis_name=axis_name,
         )
 

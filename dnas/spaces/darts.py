@@ -24,7 +24,13 @@ from dnas.nn.initial import initialise
 from dnas.nn.supernet.weights import Table
 from dnas.space import PLAIN, Decision, Mixing
 from dnas.spaces import darts_networks, parts, published, robust_darts
-from dnas.spaces.validation import check_choices, check_counts, check_mixing, check_part
+from dnas.spaces.validation import (
+    check_choices,
+    check_counts,
+    check_images,
+    check_mixing,
+    check_part,
+)
 from dnas.tasks import Task
 
 OPERATIONS = (
@@ -147,6 +153,7 @@ class DARTS:
 
     def supernet(self, task: Task, *, rngs: nnx.Rngs) -> nnx.Module:
         """The network of all candidates."""
+        check_images(self.name, task)
         return initialise(darts_networks.Supernet(self, task, rngs=rngs), rngs)
 
     def network(
@@ -154,6 +161,7 @@ class DARTS:
     ) -> nnx.Module:
         """The network of one genotype, with an auxiliary head behind two thirds of its cells."""
         self.validate(genotype)
+        check_images(self.name, task)
         network = darts_networks.Network(self, genotype, task, auxiliary=auxiliary, rngs=rngs)
         return initialise(network, rngs)
 

@@ -34,6 +34,7 @@ from dnas.spaces.validation import (
     check_call,
     check_choices,
     check_counts,
+    check_images,
     check_mixing,
     check_part,
 )
@@ -96,6 +97,7 @@ class NASBench201:
 
     def supernet(self, task: Task, *, rngs: nnx.Rngs) -> "Supernet":
         """The network of all candidates."""
+        check_images(self.name, task)
         return initialise(Supernet(self, task, rngs=rngs), rngs)
 
     def network(
@@ -105,6 +107,7 @@ class NASBench201:
         if auxiliary:
             raise ValueError(f"the space {self.name!r} has no auxiliary head; leave it off")
         self.validate(genotype)
+        check_images(self.name, task)
         return initialise(Network(self, genotype, task, rngs=rngs), rngs)
 
     def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:

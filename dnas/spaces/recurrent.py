@@ -24,7 +24,8 @@ from dnas.nn.supernet.weights import rows
 from dnas.space import Decision, Traits
 from dnas.spaces import published, recurrent_networks
 from dnas.spaces.recurrent_networks import ACTIVATIONS
-from dnas.spaces.validation import check_choices, check_counts
+from dnas.spaces.validation import check_choices, check_counts, check_tokens
+from dnas.tasks.task import Task
 
 PART = "recurrent"
 NONE = "none"
@@ -99,7 +100,7 @@ class Recurrent:
         """The last output at the beginning of a text: zeros ``[batch, channels]``."""
         return jnp.zeros((batch_size, self.channels), jnp.float32)
 
-    def supernet(self, task, *, rngs: nnx.Rngs) -> nnx.Module:
+    def supernet(self, task: Task, *, rngs: nnx.Rngs) -> nnx.Module:
         """The network of all candidates: ``net((tokens, carry), mix, key) -> (outputs, carry)``.
 
         Tokens are int ``[batch, time]``; outputs are those of the task's head. Without a key
@@ -110,10 +111,11 @@ class Recurrent:
                 f"average={self.average!r}: expected 'all' in a search, since a mixture has no "
                 "leaves"
             )
+        check_tokens(self.name, task)
         return initialise(recurrent_networks.Supernet(self, task, rngs=rngs), rngs)
 
     def network(
-        self, genotype: Genotype, task, *, rngs: nnx.Rngs, auxiliary: bool = False
+        self, genotype: Genotype, task: Task, *, rngs: nnx.Rngs, auxiliary: bool = False
     ) -> nnx.Module:
         """The network of one genotype: ``net((tokens, carry), train, key) -> (output, carry)``.
 
@@ -122,11 +124,12 @@ class Recurrent:
         if auxiliary:
             raise ValueError(f"the space {self.name!r} has no auxiliary head; leave it off")
         self.validate(genotype)
+        check_tokens(self.name, task)
         return initialise(recurrent_networks.Network(self, genotype, task, rngs=rngs), rngs)
 
     def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:
         """Every node keeps its strongest incoming edge; 'none' does not count."""
-        chosen = discretize.top_edges(mix[PART], self.decisions[PART], 1, (NONE,))
+        chosen = discretize.top_edges(mix[PART], self.decisions[PART], keep=1)
         return Genotype.create(self.name, {PART: chosen})
 
     def sample(self, rng: np.random.Generator) -> Genotype:

@@ -16,6 +16,7 @@ from dnas import edges
 from dnas.genotype import Genotype
 from dnas.nn.initial import uniform
 from dnas.space import Mix, NetworkOutput
+from dnas.tasks.task import Task
 
 if TYPE_CHECKING:
     from dnas.spaces.recurrent import Recurrent
@@ -129,12 +130,16 @@ class Model(nnx.Module):
     channels]``, which it gets twice: as they are, and as dropout leaves them.
     """
 
-    def __init__(self, space: "Recurrent", task, *, rngs: nnx.Rngs):
+    def __init__(self, space: "Recurrent", task: Task, *, rngs: nnx.Rngs):
         channels = space.channels
         self.space = space
         self.head = task.head((channels, channels), rngs=rngs)
         self.entry = uniform((2 * channels, 2 * channels), BOUND)
         self.kernels = uniform((space.nodes, channels, 2 * channels), BOUND)
+
+    def initial_carry(self, batch_size: int) -> jax.Array:
+        """The last output at the beginning of a text: zeros ``[batch, channels]``."""
+        return self.space.initial_carry(batch_size)
 
     def unroll(
         self,
@@ -204,7 +209,7 @@ class Supernet(Model):
 class Network(Model):
     """One architecture; called as `dnas.spaces.Recurrent.network` says."""
 
-    def __init__(self, space: "Recurrent", genotype: Genotype, task, *, rngs: nnx.Rngs):
+    def __init__(self, space: "Recurrent", genotype: Genotype, task: Task, *, rngs: nnx.Rngs):
         super().__init__(space, task, rngs=rngs)
         [part] = genotype.parts()
         nodes = {edges.ends(r)[1]: (o, edges.ends(r)[0]) for r, o in genotype[part].items()}

@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from dnas import checks
 from dnas.checks import shown
 from dnas.genotype import Genotype
 from dnas.nn import operations
 from dnas.space import Decision, Mixing
 from dnas.spaces.parts import Part
+from dnas.tasks.task import Task
 
 # Generous: a supernet at all of these bounds outgrows the memory of any machine by far.
 _MOST = {"channels": 4096, "cells": 1000, "nodes": 16, "stages": 8, "stem_multiplier": 64}
@@ -81,6 +84,27 @@ def check_call(mixing: Mixing, key: Any, auxiliary_skip: Any, skip_dropout: Any)
         )
     if skip_dropout is not None and key is None:
         raise ValueError("skip_dropout needs a PRNG key: call the supernet with key=")
+
+
+def check_images(space: str, task: Task) -> None:
+    """Raises ValueError unless a task is about images, which networks of a space read."""
+    inputs = task.inputs
+    if len(inputs.shape) != 3:
+        raise ValueError(
+            f"the space {space!r} reads images, but the examples of the task {task.name!r} are "
+            f"{inputs.dtype} of the shape {inputs.shape}; take data of images, or another space"
+        )
+
+
+def check_tokens(space: str, task: Task) -> None:
+    """Raises ValueError unless a task is about sequences of tokens, likewise."""
+    inputs = task.inputs
+    if len(inputs.shape) != 1 or not np.issubdtype(inputs.dtype, np.integer):
+        raise ValueError(
+            f"the space {space!r} reads tokens, but the examples of the task {task.name!r} are "
+            f"{inputs.dtype} of the shape {inputs.shape}; take a text, such as "
+            "dnas.data.from_text(path), or another space"
+        )
 
 
 def check_choices(genotype: Genotype, space: str, parts: tuple[str, ...]) -> None:

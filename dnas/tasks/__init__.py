@@ -12,6 +12,7 @@ from typing import Any
 from dnas.checks import shown
 from dnas.tasks.augment import Augment, normalise, preprocess
 from dnas.tasks.classification import Classification, ClassificationEvaluation
+from dnas.tasks.language import LanguageEvaluation, LanguageModelling
 from dnas.tasks.regression import Regression, RegressionEvaluation
 from dnas.tasks.task import Batch, Evaluation, Measure, Score, Sums, Task, summary
 
@@ -22,6 +23,8 @@ __all__ = [
     "Classification",
     "ClassificationEvaluation",
     "Evaluation",
+    "LanguageEvaluation",
+    "LanguageModelling",
     "Measure",
     "Regression",
     "RegressionEvaluation",
@@ -35,7 +38,8 @@ __all__ = [
 ]
 
 # What a file's key `task` may name.
-TASKS: Mapping[str, type] = {kind.name: kind for kind in (Classification, Regression)}
+_ALL = (Classification, LanguageModelling, Regression)
+TASKS: Mapping[str, type] = {kind.name: kind for kind in _ALL}
 
 
 def rebuild(facts: Mapping[str, Any]) -> Task:

@@ -14,7 +14,7 @@ from flax import nnx
 
 from dnas import checks
 from dnas.nn.initial import uniform
-from dnas.tasks.task import Batch, Score, Sums
+from dnas.tasks.task import Batch, Measure, Score, Sums, Task
 
 UNITS = ("word", "character")
 _BOUND = 0.04  # embeddings start uniform in +-_BOUND, as published
@@ -97,6 +97,7 @@ class LanguageModelling:
     symbols: tuple[str, ...] | None = None
 
     name: ClassVar[str] = "language_modelling"
+    measure: ClassVar[Measure] = Measure("cross-entropy", -1.0, " nats")
 
     def __post_init__(self):
         checks.whole("vocabulary", self.vocabulary)
@@ -189,6 +190,18 @@ class LanguageModelling:
         return LanguageEvaluation(
             self.metrics(sums), self.score(sums), int(sums["count"]), self.unit
         )
+
+    def check_fit(self, other: Task, name: str) -> None:
+        """See `dnas.tasks.Task.check_fit`."""
+        if not isinstance(other, LanguageModelling):
+            raise ValueError(
+                f"data: {name!r} is for {other.name}, but the network was trained for {self.name}"
+            )
+        if (other.vocabulary, other.symbols) != (self.vocabulary, self.symbols):
+            raise ValueError(
+                f"data: {name!r} has a vocabulary of {other.vocabulary} {other.unit}s, another than"
+                f" the network's of {self.vocabulary} {self.unit}s; read both texts as one folder"
+            )
 
     def describe(self) -> dict[str, Any]:
         """What it takes to use a trained network without its data set."""

@@ -3,11 +3,14 @@
 import collections
 import random
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
-from dnas import Genotype
+from dnas import Genotype, costs
 from dnas.spaces import Recurrent, published
+from dnas.tasks import LanguageModelling
 
 DARTS_V2 = (
     "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), "
@@ -43,6 +46,23 @@ def test_published_texts_survive():
     assert enas.format(enas.parse(ENAS)) == ENAS
     with pytest.raises(ValueError, match=r"concat must be \[1, 2, .*since average='all'"):
         Recurrent(nodes=11).parse(ENAS)
+
+
+def test_numbers_of_parameters_are_the_published_ones():
+    task = LanguageModelling(10_000)
+    wide = Recurrent(channels=850)
+    enas = Recurrent(channels=850, nodes=11, average="leaves")
+    for space, text, count in ((wide, DARTS_V2, 22_960_000), (enas, ENAS, 27_295_000)):
+        genotype = space.parse(text)
+        assert costs.count_parameters(space, genotype, task) == count
+    supernet = nnx.eval_shape(lambda: Recurrent().supernet(task, rngs=nnx.Rngs(0)))
+    weights = nnx.state(supernet, nnx.Param)
+    assert sum(x.size for x in jax.tree.leaves(weights)) == 4_810_000
+    # A window of 35 tokens: every weight but the biases is used once for each, embedding aside.
+    found = costs.count_multiply_adds(wide, wide.parse(DARTS_V2), task)
+    assert found == 35 * (22_960_000 - 10_000)
+    with pytest.raises(ValueError, match="average='leaves': expected 'all' in a search"):
+        enas.supernet(task, rngs=nnx.Rngs(0))
 
 
 def test_every_node_keeps_the_strongest_edge_by_its_best_operation_but_none():

@@ -1,0 +1,178 @@
+"""Searches and trainings of networks that carry a state from batch to batch, as jobs."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import dnas
+from dnas import presets, sequences
+from dnas.data.text import Text, Tokens
+from dnas.jobs.recipe import Recipe
+from dnas.jobs.supervised import supervised
+from dnas.runtime import loop
+
+SPACE = dnas.spaces.Recurrent(channels=4, nodes=2)
+PRESET = presets.darts(epochs=2, batch_size=3, learning_rate=1.0, momentum=0.0, clip_norm=0.25)
+RECIPE = Recipe(epochs=2, batch_size=3, learning_rate=1.0, momentum=0.0, clip_norm=0.25)
+
+
+def text(seed=0, count=200):
+    """A text of three symbols, of which each depends on the two before."""
+    rng = np.random.default_rng(seed)
+    tokens = [0, 1]
+    for _ in range(count - 2):
+        tokens.append((tokens[-1] + tokens[-2] + int(rng.random() < 0.2)) % 3)
+    pieces = np.array(tokens, np.int32)
+    return Text(
+        "toy", Tokens(pieces[:150], 5), Tokens(pieces[150:], 5), ("a", "b", "c"), "character"
+    )
+
+
+@pytest.fixture
+def stop_in_the_middle(monkeypatch):
+    """Lets the next run get SIGTERM in its fourth step."""
+
+    def arm():
+        chunks = dnas.data.TextFeed.chunks
+        steps = []
+
+        def stopping(self, start, stop, size):
+            for batches, count in chunks(self, start, stop, size):
+                steps.append(count)
+                if len(steps) == 4:
+                    monkeypatch.undo()
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batches, count
+
+        monkeypatch.setattr(dnas.data.TextFeed, "chunks", stopping)
+
+    return arm
+
+
+def bits(tree):
+    """All arrays of a pytree as bytes."""
+    return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
+
+
+def test_a_search_that_was_stopped_ends_as_one_that_was_not(tmp_path, stop_in_the_middle):
+    def run(folder):
+        return dnas.search(SPACE, text(), PRESET, workdir=folder, chunk=1, progress=False)
+
+    whole = run(tmp_path / "whole")
+    stop_in_the_middle()
+    with pytest.raises(loop.Stopped, match="after step 4"):
+        run(tmp_path / "resumed")
+    resumed = run(tmp_path / "resumed")
+    assert bits(resumed.alphas) == bits(whole.alphas)
+    assert resumed.history == whole.history and resumed.genotype == whole.genotype
+    assert {"train_perplexity", "valid_bits_per_character"} <= set(whole.history[-1])
+
+
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path, stop_in_the_middle):
+    genotype = SPACE.sample(np.random.default_rng(0))
+
+    def run(folder):
+        return dnas.train(SPACE, genotype, text(), RECIPE, workdir=folder, chunk=1, progress=False)
+
+    whole = run(tmp_path / "whole")
+    stop_in_the_middle()
+    with pytest.raises(loop.Stopped, match="after step 4"):
+        run(tmp_path / "resumed")
+    resumed = run(tmp_path / "resumed")
+    assert bits(nnx.state(resumed.network)) == bits(nnx.state(whole.network))
+    assert resumed.history == whole.history and resumed.test == whole.test
+    opened = dnas.evaluate(tmp_path / "whole", text(), batch_size=3)
+    assert opened.metrics == whole.test
+
+
+def test_steps_carry_the_state_on_and_begin_anew_where_a_batch_says_so():
+    task = text().task()
+    genotype = SPACE.sample(np.random.default_rng(0))
+    training = supervised(SPACE, genotype, task, RECIPE, total_steps=4)
+    state = training.init(jax.random.key(0))
+    rng = np.random.default_rng(1)
+    batch = {
+        "tokens": jnp.asarray(rng.integers(0, 3, (3, 5)), jnp.int32),
+        "targets": jnp.asarray(rng.integers(0, 3, (3, 5)), jnp.int32),
+        "reset": jnp.array([True, True, True]),
+    }
+    after, _ = training.step(state, batch)
+    _, wanted = training.network(state)(
+        (batch["tokens"], SPACE.initial_carry(3)), train=True, key=_path_key(state)
+    )
+    np.testing.assert_allclose(after.carry, wanted, rtol=1e-6)
+    # A row that begins anew forgets what was carried, the others do not.
+    on = {**batch, "reset": jnp.array([False, True, False])}
+    _, sums = training.step(after, on)
+    carry = after.carry.at[1].set(0)
+    outputs, _ = training.network(after)((on["tokens"], carry), train=True, key=_path_key(after))
+    _, expected = task.loss(outputs.logits, on["targets"])
+    assert float(sums["train"]["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-5)
+    # Windows one after the other are one window twice as long, where nothing is dropped.
+    network = training.network(after)
+    tokens = jnp.concatenate([batch["tokens"], on["tokens"]], 1)
+    whole, end = network((tokens, SPACE.initial_carry(3)))
+    first, middle = network((batch["tokens"], SPACE.initial_carry(3)))
+    second, last = network((on["tokens"], middle))
+    both = jnp.concatenate([first.logits.logits, second.logits.logits], 1)
+    np.testing.assert_allclose(both, whole.logits.logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(last, end, rtol=1e-5, atol=1e-6)
+
+
+def _path_key(state):
+    """The key of a training step's masks."""
+    return jax.random.split(jax.random.fold_in(state.key, state.step))[1]
+
+
+def test_a_search_carries_both_streams_and_its_gradient_ends_where_a_window_begins():
+    task = text().task()
+    search = PRESET.build(SPACE, task, steps_per_epoch=4, epochs=1, carry=SPACE.initial_carry(3))
+    state = search.init(jax.random.key(0))
+    rng = np.random.default_rng(1)
+
+    def batch(reset):
+        tokens = jnp.asarray(rng.integers(0, 3, (2, 3, 5)), jnp.int32)
+        return {"tokens": tokens[0], "targets": tokens[1], "reset": jnp.full(3, reset)}
+
+    step = jax.jit(search.step)
+    first, _ = step(state, batch(True), batch(True))
+    train, valid = first.carry["train"], first.carry["valid"]
+    assert train.shape == valid.shape == (3, 4)
+    assert np.abs(train).max() > 0 and np.abs(train - valid).max() > 1e-3
+    batches = batch(False), batch(False)
+    on, metrics = step(first, *batches)
+    forgot, other = step(first._replace(carry=state.carry), *batches)
+    assert float(metrics["train"]["loss"]) != float(other["train"]["loss"])
+    assert float(metrics["valid"]["loss"]) != float(other["valid"]["loss"])
+    # What was carried is a number to the next step: steps do not depend on how it came about.
+    copied = first._replace(carry=jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), first.carry))
+    again, _ = step(copied, *batches)
+    assert bits(again[:3]) == bits(on[:3]) and bits(forgot[:3]) != bits(on[:3])
+
+
+def test_spaces_without_a_carry_are_as_they_were():
+    space = dnas.spaces.NASBench201(channels=2, cells=1)
+    assert sequences.initial_carry(space, 3) == ()
+    assert sequences.read(lambda x, y: x + y, 1, (), 2) == (3, ())
+    assert not isinstance(space, sequences.Carrying) and isinstance(SPACE, sequences.Carrying)
+
+
+def test_several_devices_are_refused():
+    data = text()
+    with pytest.raises(ValueError, match="parallel='pmap': expected 'none', since networks of"):
+        dnas.search(SPACE, data, PRESET, parallel="pmap", progress=False)
+    with pytest.raises(ValueError, match="parallel='pmap': expected 'none', since networks of"):
+        dnas.train(SPACE, SPACE.sample(np.random.default_rng(0)), data, RECIPE, parallel="pmap")
+
+
+def test_images_are_no_text():
+    digits = dnas.data.digits()
+    with pytest.raises(ValueError, match="the space 'recurrent' reads tokens"):
+        dnas.search(SPACE, digits, PRESET, progress=False)
+    with pytest.raises(ValueError, match="reads images"):
+        dnas.search(dnas.spaces.NASBench201(), text(), PRESET, progress=False)
