@@ -15,14 +15,15 @@ Apply = Callable[[Any, Any, sequences.Carry], tuple[Any, sequences.Carry]]
 
 
 def make_evaluate(
-    apply: Apply, task: Task, owner: Any
+    apply: Apply, task: Task, owner: Any = None
 ) -> Callable[[Any, Iterable[tuple[Batch, jax.Array]]], Evaluation]:
     """Makes the function that tests a network; it compiles once.
 
     Args:
       apply: the network in float32 with running averages, as a function of its state.
       task: what it is for.
-      owner: the network's space, or the network, which knows what is carried from batch to batch.
+      owner: the network's space, or the network, which knows what is carried from batch to batch;
+        by default nothing is.
 
     Returns:
       ``(state, batches) -> evaluation``, with batches as `dnas.data.evaluation_batches` yields.
