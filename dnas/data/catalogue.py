@@ -11,6 +11,7 @@ from dnas.data.dataset import Dataset
 from dnas.data.folder import from_folder
 from dnas.data.sources import digits, from_npz
 from dnas.data.table import from_csv
+from dnas.data.text import from_text
 from dnas.data.tfds_source import from_tfds
 
 _LONGEST = 4096  # characters of a name or a path
@@ -22,6 +23,7 @@ SETS: Mapping[str, Callable[..., Dataset]] = {
     "folder": from_folder,
     "arrays": from_npz,
     "csv": from_csv,
+    "text": from_text,
 }
 
 

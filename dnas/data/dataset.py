@@ -153,6 +153,11 @@ class Split:
         """What tells the split from others; looked at whenever it is asked for."""
         return self.source.content(self.indices)
 
+    def limited(self, count: int, seed: int) -> "Split":
+        """That many of the examples, drawn at random, in the order that they had."""
+        drawn = np.random.default_rng((seed, _LIMIT)).permutation(len(self))[:count]
+        return Split(self.source, self.indices[np.sort(drawn)])
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of one image, in splits of images."""
@@ -250,8 +255,7 @@ def limit(split: Split, n: int, seed: int) -> Split:
             f"cannot limit the train set to {n} images: it has {len(split)}, so the limit must "
             f"lie between 2 and {len(split)} (or be left out, to use all)"
         )
-    chosen = np.sort(np.random.default_rng((seed, _LIMIT)).permutation(len(split))[:n])
-    return Split(split.source, split.indices[chosen])
+    return split.limited(n, seed)
 
 
 def halve(split: Split, seed: int) -> tuple[Split, Split]:

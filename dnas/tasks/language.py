@@ -26,7 +26,7 @@ class Predictions(NamedTuple):
 
     Attributes:
       logits: of the next token, ``[batch, time, vocabulary]``.
-      change: mean square of the features' change from one time to the next, a float32 scalar.
+      change: mean square of the features' change from one time to the next, float32 ``[batch]``.
     """
 
     logits: jax.Array
@@ -71,7 +71,7 @@ class TiedHead(nnx.Module):
         """
         first, last = features[0].astype(jnp.float32), features[-1]
         logits = last @ self.embedding[...].astype(last.dtype).T + self.bias[...].astype(last.dtype)
-        return Predictions(logits, jnp.square(first[:, 1:] - first[:, :-1]).mean())
+        return Predictions(logits, jnp.square(first[:, 1:] - first[:, :-1]).mean((1, 2)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,11 @@ class LanguageModelling:
         """The mean cross-entropy in nats, with its regularization; sums are without it."""
         sums = self.tally(outputs, targets, weights)
         mean = sums["loss"] / jnp.maximum(sums["count"], 1)
-        return mean + self.temporal_regularization * outputs.change, sums
+        if not self.temporal_regularization:
+            return mean, sums
+        shares = jnp.ones(len(targets)) if weights is None else weights
+        change = jnp.where(shares > 0, shares * outputs.change, 0).sum() / shares.sum()
+        return mean + self.temporal_regularization * change, sums
 
     def tally(
         self, outputs: Predictions, targets: jax.Array, weights: jax.Array | None = None

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from dnas.data import limit
 from dnas.data import text as texts
 
 TEXT = "the cat sat\non the mat\n"
@@ -45,9 +46,10 @@ def test_the_end_of_a_single_file_is_the_test_text(tmp_path):
     data = texts.from_text(path, "character", bptt=4, test_share=0.2)
     assert len(data.train.tokens) == 80 and len(data.test.tokens) == 20
     assert data.name == "novel" and "20 test characters" in repr(data)
-    assert len(data.limited(5, 0).train) == 5
-    with pytest.raises(ValueError, match="train_limit=20: expected at most 19"):
-        data.limited(20, 0)
+    part = limit(data.train, 5, seed=0)
+    assert len(part) == 5 and part.tokens.tobytes() == data.train.tokens[:24].tobytes()
+    with pytest.raises(ValueError, match="cannot limit the train set to 20"):
+        limit(data.train, 20, seed=0)
 
 
 def batches(feed, start, stop, size):

@@ -1,5 +1,6 @@
 """The task of language modelling, in closed form."""
 
+import json
 import math
 
 import jax
@@ -9,12 +10,16 @@ import pytest
 from flax import nnx
 
 from dnas.nn.initial import initialise
+from dnas.tasks import Classification, rebuild
 from dnas.tasks.language import LanguageModelling, Predictions, TiedHead
+from dnas.testing import check_task
 
 
 def predictions(probabilities, change=0.0):
     """Predictions that say these probabilities."""
-    return Predictions(jnp.log(jnp.asarray(probabilities)), jnp.float32(change))
+    return Predictions(
+        jnp.log(jnp.asarray(probabilities)), jnp.full(len(probabilities), change, jnp.float32)
+    )
 
 
 def test_loss_perplexity_and_score_in_closed_form():
@@ -40,10 +45,12 @@ def test_sums_add_up_and_leave_out_what_only_fills_up():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4, 2, 3)).astype(np.float32)
     targets = rng.integers(0, 3, (4, 2))
-    outputs = Predictions(jnp.asarray(logits), jnp.float32(0))
+    outputs = Predictions(jnp.asarray(logits), jnp.zeros(4))
     _, whole = task.loss(outputs, jnp.asarray(targets))
     halves = [
-        task.tally(Predictions(outputs.logits[part], outputs.change), jnp.asarray(targets[part]))
+        task.tally(
+            Predictions(outputs.logits[part], outputs.change[part]), jnp.asarray(targets[part])
+        )
         for part in (slice(2), slice(2, 4))
     ]
     for name, value in whole.items():
@@ -56,7 +63,7 @@ def test_sums_add_up_and_leave_out_what_only_fills_up():
     targets[2, 1] = -1
     weights = jnp.array([1.0, 1.0, 1.0, 0.0])
     loss, sums = task.loss(
-        Predictions(jnp.asarray(broken), jnp.float32(0)), jnp.asarray(targets), weights
+        Predictions(jnp.asarray(broken), jnp.zeros(4)), jnp.asarray(targets), weights
     )
     log = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     used = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
@@ -80,7 +87,7 @@ def test_the_head_ties_its_matrices_and_drops_whole_words():
     change = np.square(np.diff(features[0], axis=0)).mean()
     outputs = head((features, 2 * features))
     np.testing.assert_allclose(outputs.logits, 2 * features @ matrix.T, rtol=1e-5)
-    assert float(outputs.change) == pytest.approx(change, rel=1e-5)
+    assert float(outputs.change[0]) == pytest.approx(change, rel=1e-5)
     dropped = jax.vmap(lambda key: head.embed(tokens, 0.5, key))(
         jax.random.split(jax.random.key(0), 64)
     )
@@ -88,6 +95,23 @@ def test_the_head_ties_its_matrices_and_drops_whole_words():
     assert (kept[:, 0] == kept[:, 2]).all() and 0.3 < kept[:, 1].mean() < 0.7
     scaled = np.asarray(dropped)[kept[:, 3], 0, 3]
     np.testing.assert_allclose(scaled, np.broadcast_to(2 * features[0, 3], scaled.shape), rtol=1e-6)
+
+
+def test_contract():
+    task = LanguageModelling(5, length=4, unit="character", symbols=tuple("abcd?"))
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 5, (2, 6, 4)).astype(np.int32)
+    batch = {"tokens": tokens[0], "targets": tokens[1], "reset": np.zeros(6, bool)}
+
+    def outputs(key):
+        return Predictions(jax.random.normal(key, (6, 4, 5)), jnp.ones(6))
+
+    check_task(task, jax.tree.map(jnp.asarray, batch), outputs=outputs)
+    assert rebuild(json.loads(json.dumps(task.describe()))) == task
+    with pytest.raises(ValueError, match="has a vocabulary of 4 characters"):
+        task.check_fit(LanguageModelling(4, unit="character"), "other")
+    with pytest.raises(ValueError, match="is for classification"):
+        task.check_fit(Classification((2, 2, 1), 3), "pictures")
 
 
 @pytest.mark.parametrize(
