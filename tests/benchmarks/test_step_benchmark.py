@@ -11,6 +11,7 @@ from dnas import space as spaces
 from dnas.nn.kernels.conv import conv
 from dnas.nn.kernels.depthwise import separable
 from dnas.spaces import DARTS, NASBench201
+from dnas.tasks import Classification
 from experiments.benchmarks import roofline
 from experiments.benchmarks import settings as benchmark
 from experiments.benchmarks.step import alternate
@@ -29,7 +30,7 @@ def torch_reference():
 
 @pytest.mark.parametrize("space", [NASBench201(), DARTS(), NASBench201(4, 2), DARTS(6, 4)])
 def test_reference_has_as_many_weights(torch_reference, space):
-    task = spaces.Task((32, 32, 3), 10)
+    task = Classification((32, 32, 3), 10)
     state = nnx.state(nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0))), nnx.Param)
     ours = sum(x.size for x in jax.tree.leaves(state))
     theirs = torch_reference.supernet(space, 3, 10)
@@ -115,7 +116,7 @@ def test_reference_has_the_same_logits(torch_reference, name):
     import torch
 
     space = SMALL[name]
-    ours = space.supernet(spaces.Task((8, 8, 3), 5), rngs=nnx.Rngs(0))
+    ours = space.supernet(Classification((8, 8, 3), 5), rngs=nnx.Rngs(0))
     graph, params = nnx.split(ours)
     # Scales and shifts start at one and zero: others show where they are.
     rng = np.random.default_rng(0)

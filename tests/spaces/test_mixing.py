@@ -11,12 +11,12 @@ import reference
 from flax import nnx
 
 from dnas import SearchSpace, discretize
-from dnas import space as spaces
 from dnas.genotype import Genotype
 from dnas.space import Mixing
 from dnas.spaces import DARTS, NASBench201
+from dnas.tasks import Classification
 
-TASK = spaces.Task((8, 8, 3), 4)
+TASK = Classification((8, 8, 3), 4)
 CHEAP = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1")
 SMALL = NASBench201(channels=2, cells=2, stages=2, nodes=3, operations=CHEAP)
 SMALL_DARTS = DARTS(channels=2, cells=5, nodes=1, operations=CHEAP)

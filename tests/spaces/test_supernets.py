@@ -10,12 +10,13 @@ from flax import nnx
 
 from dnas import space as spaces
 from dnas.spaces import DARTS, NASBench201
+from dnas.tasks import Classification
 
 
 @pytest.mark.slow
 def test_fused_supernet_with_candidates_of_each_edge_matches_plain_one():
     space = DARTS.subset("s1", channels=2, cells=2)
-    task = spaces.Task((8, 8, 3), 4)
+    task = Classification((8, 8, 3), 4)
     net = space.supernet(task, rngs=nnx.Rngs(0))
     graph, params = nnx.split(net)
     x = jax.random.normal(jax.random.key(1), (6, 8, 8, 3))
@@ -44,7 +45,7 @@ def count(build):
 
 
 def test_darts_supernet_has_the_published_number_of_weights():
-    task = spaces.Task((32, 32, 3), 10)
+    task = Classification((32, 32, 3), 10)
     assert count(lambda: DARTS().supernet(task, rngs=nnx.Rngs(0))) == 1_930_618
 
 
@@ -55,7 +56,7 @@ def test_nas_bench_201_supernet_has_the_expected_number_of_weights():
     skeleton = 27 * 16 + 2 * 16 + 2 * 64 + 64 * 10 + 10
     for c in (16, 32):
         skeleton += 9 * c * 2 * c + 9 * 4 * c * c + c * 2 * c + 2 * 2 * (2 * c)
-    task = spaces.Task((32, 32, 3), 10)
+    task = Classification((32, 32, 3), 10)
     assert count(lambda: NASBench201().supernet(task, rngs=nnx.Rngs(0))) == cells + skeleton
 
 
@@ -64,7 +65,7 @@ def test_nas_bench_201_supernet_has_the_expected_number_of_weights():
     "space", [NASBench201(channels=1, cells=1), DARTS(channels=2, cells=1), DARTS(2, 2, 1)]
 )
 def test_odd_shapes_and_small_spaces_work(space, shape):
-    task = spaces.Task(shape, 2)
+    task = Classification(shape, 2)
     net = nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0)))
     mix = spaces.initial_alphas(space.decisions, jax.random.key(0))
     graph, params = nnx.split(net)
@@ -81,7 +82,7 @@ def test_odd_shapes_and_small_spaces_work(space, shape):
 
 def test_noise_needs_a_key_and_uses_it():
     space = DARTS.subset("s4", channels=2, cells=1, nodes=1)
-    net = space.supernet(spaces.Task((4, 4, 1), 2), rngs=nnx.Rngs(0))
+    net = space.supernet(Classification((4, 4, 1), 2), rngs=nnx.Rngs(0))
     mix = spaces.initial_alphas(space.decisions, jax.random.key(0))
     x = jnp.ones((2, 4, 4, 1))
     with pytest.raises(ValueError, match="needs a PRNG key"):

@@ -14,8 +14,9 @@ from dnas.nn import operations
 from dnas.nn.supernet.carry import carry, carry_alphas
 from dnas.space import Mixing
 from dnas.spaces import DARTS, NASBench201
+from dnas.tasks import Classification
 
-TASK = spaces.Task((8, 8, 3), 4)
+TASK = Classification((8, 8, 3), 4)
 X = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
 
 
