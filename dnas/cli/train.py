@@ -133,7 +133,7 @@ def prepare(settings: flags.Settings) -> Job:
 
 
 def run(settings: flags.Settings, job: Job) -> None:
-    """Trains with every seed and prints the test accuracies."""
+    """Trains with every seed and prints the test scores."""
     from dnas.evaluators import FullTraining
     from dnas.jobs import compare, train
     from dnas.runtime.workdir import open_workdir
@@ -150,7 +150,9 @@ def run(settings: flags.Settings, job: Job) -> None:
             progress=settings.progress,
         )
         row = compare.row("train", job.genotype, training, seeds)
-        table = compare.format_rows([row], seeds, compare.budget(job.data, recipe))
+        table = compare.format_rows(
+            [row], seeds, compare.budget(job.data, recipe), job.data.task(measured=False).measure
+        )
         files.write_json("result.json", row.as_dict() | {"seeds": list(seeds)})
         files.write_text("result.txt", table + "\n")
     print(f"\n{job.space.format(job.genotype)}\n\ndata: {job.data.summary}\n{table}")

@@ -18,6 +18,7 @@ from dnas.runtime.progress import heeds_progress
 from dnas.runtime.workdir import open_workdir
 from dnas.space import SearchSpace
 from dnas.strategies import Random
+from dnas.tasks import Measure
 
 FOUND = "found"
 FREE = ("random", "seeds")  # settings that may grow in the same directory
@@ -30,26 +31,26 @@ class Row:
     Attributes:
       name: ``'found'``, ``'random-1'``, ...
       genotype: the architecture.
-      accuracies: test accuracies, one for each seed.
+      scores: on the test split, one for each seed; higher is better.
       parameters: of its network, without an auxiliary head.
-      multiply_adds: of one image in it; see `dnas.costs.count_multiply_adds`.
+      multiply_adds: of one example in it; see `dnas.costs.count_multiply_adds`.
     """
 
     name: str
     genotype: Genotype = dataclasses.field(repr=False)
-    accuracies: tuple[float, ...]
+    scores: tuple[float, ...]
     parameters: int
     multiply_adds: int
 
     @property
     def mean(self) -> float:
-        """Mean test accuracy over the seeds."""
-        return statistics.fmean(self.accuracies)
+        """Mean score over the seeds."""
+        return statistics.fmean(self.scores)
 
     @property
     def std(self) -> float | None:
         """Sample standard deviation over the seeds (divisor n - 1); None for one seed."""
-        return _std(self.accuracies)
+        return _std(self.scores)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain data."""
@@ -58,7 +59,7 @@ class Row:
             "genotype": {part: self.genotype[part] for part in self.genotype.parts()},
             "parameters": self.parameters,
             "multiply_adds": self.multiply_adds,
-            "accuracies": list(self.accuracies),
+            "scores": list(self.scores),
             "mean": self.mean,
             "std": self.std,
         }
@@ -72,11 +73,13 @@ class Comparison:
       rows: the found architecture first.
       seeds: of the trainings, the same for every row.
       budget: what every training got, in words.
+      measure: how scores are shown.
     """
 
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
     budget: str
+    measure: Measure
 
     def __repr__(self) -> str:
         return f"Comparison({self.verdict})"
@@ -103,7 +106,7 @@ class Comparison:
 
     @property
     def rank(self) -> int:
-        """Place of the found architecture by mean accuracy, 1 being best; ties count against."""
+        """Place of the found architecture by mean score, 1 being best; ties count against."""
         return 1 + sum(row.mean >= self.found.mean for row in self.random)
 
     @property
@@ -132,37 +135,40 @@ class Comparison:
         """What the numbers say, in words."""
         if self.random_mean is None:
             return "Nothing to say: there are no random architectures to compare with."
-        difference = self.found.mean - self.random_mean
+        measure, difference = self.measure, self.found.mean - self.random_mean
         facts = (
-            f"found {_percent(self.found.mean, self.found.std)} against "
-            f"{_percent(self.random_mean, self.random_std)} of {len(self.random)} random "
+            f"found {_shown(measure, self.found.mean, self.found.std)} against "
+            f"{_shown(measure, self.random_mean, self.random_std)} of {len(self.random)} random "
             f"architecture{'s' if len(self.random) > 1 else ''} (their mean and the standard "
             f"deviation between them); rank {self.rank} of {len(self.rows)}."
         )
         if self.helped is None:
             return f"Too little to say with a single random architecture. It is {facts}"
+        apart = f"{measure.number(difference, '+')}{measure.points}"
         margin = (
-            f"one standard deviation ({100 * self.yardstick:.2f} points; the larger of that "
-            "between random architectures and that over the seeds of the found one)"
+            f"one standard deviation ({_spread(measure, self.yardstick)}{measure.points}; the "
+            "larger of that between random architectures and that over the seeds of the found one)"
         )
         if self.helped:
-            start = f"Search helped: {100 * difference:+.2f} points are more than {margin}"
+            start = f"Search helped: {apart} are more than {margin}"
         elif difference < -self.yardstick:
-            start = f"Search hurt: {100 * difference:+.2f} points, more than {margin}"
+            start = f"Search hurt: {apart}, more than {margin}"
         else:
-            start = f"No win: {100 * difference:+.2f} points are within {margin}"
+            start = f"No win: {apart} are within {margin}"
         lone = " One seed says nothing about luck in training." if len(self.seeds) == 1 else ""
         return f"{start}: {facts}{lone}"
 
     def format_table(self) -> str:
         """The rows as a plain text table, with the verdict below."""
-        return f"{format_rows(self.rows, self.seeds, self.budget)}\n{self.verdict}"
+        table = format_rows(self.rows, self.seeds, self.budget, self.measure)
+        return f"{table}\n{self.verdict}"
 
     def as_dict(self) -> dict[str, Any]:
         """All numbers as plain data."""
         return {
             "seeds": list(self.seeds),
             "budget": self.budget,
+            "measure": self.measure.name,
             "rows": [row.as_dict() for row in self.rows],
             "random_mean": self.random_mean,
             "random_std": self.random_std,
@@ -177,24 +183,26 @@ class Comparison:
         return json.dumps(self.as_dict(), indent=2) + "\n"
 
 
-def format_rows(rows: Sequence[Row], seeds: Sequence[int], budget: str) -> str:
-    """Accuracies as a plain text table.
+def format_rows(rows: Sequence[Row], seeds: Sequence[int], budget: str, measure: Measure) -> str:
+    """Scores as a plain text table.
 
     Args:
       rows: at least one.
-      seeds: of their accuracies.
+      seeds: of their scores.
       budget: what every training got, in words.
+      measure: how scores are shown.
     """
     seed_names = (f"seed {seed}" for seed in seeds)
     lines = [("architecture", "parameters", "multiply-adds", *seed_names, "mean", "std")]
     for row in rows:
-        numbers = [f"{100 * accuracy:.2f}" for accuracy in (*row.accuracies, row.mean)]
-        std = "-" if row.std is None else f"{100 * row.std:.2f}"
+        numbers = [measure.number(score) for score in (*row.scores, row.mean)]
+        std = "-" if row.std is None else _spread(measure, row.std)
         counts = f"{row.parameters:,}", f"{row.multiply_adds:,}"
         lines.append((row.name, *counts, *numbers, std))
     first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
     many = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-    text = [f"Test accuracy in %, {budget}, {many} each"]
+    unit = f" in{measure.unit}" if measure.unit else ""
+    text = [f"Test {measure.name}{unit}, {budget}, {many} each"]
     for name, *cells in lines:
         right = [cell.rjust(width) for cell, width in zip(cells, others, strict=True)]
         text.append("  ".join([name.ljust(first), *right]))
@@ -219,7 +227,7 @@ def compare(
     """Trains a found architecture and random ones with the same budget and seeds.
 
     Random sampling is the baseline that a search must beat (Li & Talwalkar, 2019; Yu et al.,
-    2020). The test split is used for nothing but the final accuracy of each training. In a
+    2020). The test split is used for nothing but the final score of each training. In a
     directory every training has its own, ``found/seed-0`` for instance, with checkpoints and its
     result: the same call again trains what is missing. More seeds or random architectures
     may be asked for later.
@@ -239,7 +247,7 @@ def compare(
       chunk: steps a dispatch; see `dnas.runtime.loop.run`.
 
     Returns:
-      The accuracies, their statistics, and a verdict.
+      The scores, their statistics, and a verdict.
 
     Raises:
       ValueError: an argument does not fit, by name; raised before anything is trained.
@@ -269,7 +277,9 @@ def compare(
             chunk=chunk,
         )
         rows = [row(name, genotype, training, seeds) for name, genotype in architectures.items()]
-        result = Comparison(tuple(rows), seeds, budget(data, recipe))
+        result = Comparison(
+            tuple(rows), seeds, budget(data, recipe), data.task(measured=False).measure
+        )
         files.write_text("comparison.json", result.to_json())
         files.write_text("comparison.txt", result.format_table() + "\n")
     return result
@@ -308,7 +318,7 @@ def row(name: str, genotype: Genotype, training: Evaluator, seeds: Sequence[int]
 def budget(data: datasets.Dataset, recipe: Recipe) -> str:
     """What a training gets, in words."""
     epochs = f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''}"
-    return f"{data.name}, {epochs} of {len(data.train)} images"
+    return f"{data.name}, {epochs} of {len(data.train)} examples"
 
 
 def draw(space: SearchSpace, found: Genotype, number: int, seed: int) -> tuple[Genotype, ...]:
@@ -338,5 +348,11 @@ def _std(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def _percent(mean: float, std: float | None) -> str:
-    return f"{100 * mean:.2f}" + ("" if std is None else f" +- {100 * std:.2f}") + " %"
+def _shown(measure: Measure, mean: float, std: float | None) -> str:
+    spread = "" if std is None else f" +- {_spread(measure, std)}"
+    return f"{measure.number(mean)}{spread}{measure.unit}"
+
+
+def _spread(measure: Measure, std: float) -> str:
+    """A standard deviation, which has no sign."""
+    return measure.number(std).lstrip("-")

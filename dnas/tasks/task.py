@@ -35,6 +35,20 @@ class Measure(NamedTuple):
     factor: float = 1.0
     unit: str = ""
 
+    def number(self, value: float, sign: str = "") -> str:
+        """A score, or a difference of scores, without the unit.
+
+        Args:
+          value: the score.
+          sign: ``'+'`` to show that of numbers above zero, too.
+        """
+        return f"{self.factor * value:{sign}.{2 if abs(self.factor) >= 100 else 4}f}"
+
+    @property
+    def points(self) -> str:
+        """The unit of differences and deviations."""
+        return " points" if self.unit == " %" else self.unit
+
 
 class Evaluation(Protocol):
     """What a test split says of a trained network."""

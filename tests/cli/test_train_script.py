@@ -71,10 +71,10 @@ def test_script_trains_every_seed_and_resumes(tmp_path):
     ]
     first = script(*arguments)
     assert first.returncode == 0, first.stderr
-    assert "digits, 1 epoch of 128 images, 2 seeds each" in first.stdout
+    assert "digits, 1 epoch of 128 examples, 2 seeds each" in first.stdout
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["seeds"] == [0, 7]
-    assert len(result["accuracies"]) == 2
+    assert len(result["scores"]) == 2
     assert f"{100 * result['mean']:.2f}" in first.stdout
     again = script(*arguments)
     assert again.stdout == first.stdout

@@ -1,5 +1,6 @@
 """The comparison: its statistics, its verdict, and resuming it."""
 
+import dataclasses
 import json
 import warnings
 
@@ -10,8 +11,11 @@ from dnas.jobs import compare, train
 from dnas.jobs.compare import Comparison, Row
 from dnas.jobs.recipe import Recipe
 from dnas.runtime import workdir
+from dnas.tasks import Classification, Measure
 
 RECIPE = Recipe(epochs=1, batch_size=6, learning_rate=0.05)
+
+MEASURE = Classification.measure
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def planted(toy):
             Row(f"random-{i}" if i else "found", toy.genotype("relu"), tuple(row), 1234, 56789)
             for i, row in enumerate(accuracies)
         ]
-        return Comparison(tuple(rows), tuple(range(len(accuracies[0]))), "toys, 1 epoch")
+        return Comparison(tuple(rows), tuple(range(len(accuracies[0]))), "toys, 1 epoch", MEASURE)
 
     return make
 
@@ -39,7 +43,7 @@ def test_statistics(planted):
     assert result.yardstick == result.random_std
     assert result.helped is True
     data = json.loads(result.to_json())
-    assert data["rows"][0]["accuracies"] == [0.90, 0.92, 0.94]
+    assert data["rows"][0]["scores"] == [0.90, 0.92, 0.94]
     assert data["helped"] is True
     assert data["rank"] == 2
 
@@ -50,6 +54,32 @@ def test_noise_over_seeds_counts_where_it_is_larger(planted):
     assert result.helped is False
     assert repr(result) == f"Comparison({result.verdict})"
     assert result.verdict.startswith("No win: +5.50 points are within one standard deviation (10.")
+
+
+@pytest.mark.parametrize(
+    ("measure", "verdict", "title", "cells"),
+    [
+        (
+            Measure("R2"),
+            "+0.0900 are more than {} (0.0141;",
+            "R2,",
+            "0.9300 0.0141",
+        ),
+        (
+            Measure("loss", -1.0, " nats"),
+            "-0.0900 nats are more than {} (0.0141 nats;",
+            "loss in nats,",
+            "-0.9300 0.0141",
+        ),
+    ],
+)
+def test_scores_are_shown_by_the_measure_of_their_task(planted, measure, verdict, title, cells):
+    result = dataclasses.replace(planted([0.92, 0.94], [0.85, 0.85], [0.83, 0.83]), measure=measure)
+    assert f"Search helped: {verdict.format('one standard deviation')}" in result.verdict
+    table = result.format_table().splitlines()
+    assert table[0] == f"Test {title} toys, 1 epoch, 2 seeds each"
+    assert " ".join(table[2].split()).endswith(cells)
+    assert result.as_dict()["measure"] == measure.name
 
 
 @pytest.mark.parametrize(
@@ -154,7 +184,7 @@ def test_killed_comparison_trains_only_what_is_missing(toy, stripes, counted, tm
     assert counted["runs"] == []
     more = run("killed", seeds=(0, 1, 2))
     assert counted["runs"] == ["found, seed 2", "random-1, seed 2"]
-    assert more.rows[0].accuracies[:2] == whole.rows[0].accuracies
+    assert more.rows[0].scores[:2] == whole.rows[0].scores
     written = (tmp_path / "killed" / "comparison.txt").read_text()
     assert written == more.format_table() + "\n"
     stored = json.loads((tmp_path / "killed" / "comparison.json").read_text())
@@ -171,7 +201,7 @@ def test_comparison_needs_no_directory(toy, stripes):
         )
     assert len(result.rows) == 1
     trained = train.train(toy, toy.genotype("sin"), stripes, RECIPE, seed=4, progress=False)
-    assert result.found.accuracies == (trained.score.value,)
+    assert result.found.scores == (trained.score.value,)
 
 
 @pytest.mark.parametrize("options", [{"random": -1}, {"seeds": ()}, {"seeds": (1, 1)}], ids=str)
