@@ -173,7 +173,7 @@ def from_tfds(name: str, data_dir: str | None = None) -> LabelledImages:
             ) from error
         label = f"{name} {which} ({folder})"
         source = TfdsSource(label, records, features, *keys, image_shape, len(names))
-        source.labels(np.zeros(1, int))  # Some sets have test images without labels.
+        source.column("label", np.zeros(1, int))  # Some sets have test images without labels.
         return Split.all(source)
 
     return LabelledImages(name, split("train"), split(splits[1]), len(names), names)
