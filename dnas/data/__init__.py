@@ -13,6 +13,7 @@ from dnas.data.folder import from_folder
 from dnas.data.images import LabelledImages, check_classes
 from dnas.data.pooling import pooled
 from dnas.data.reading import bars
+from dnas.data.segmented import SegmentedImages, from_segmented_arrays, from_segmented_npz
 from dnas.data.sources import digits, from_arrays, from_npz
 from dnas.data.table import Table, from_csv
 from dnas.data.text import Text, TextFeed, Tokens, from_text
@@ -28,6 +29,7 @@ __all__ = [
     "DeviceFeed",
     "Feed",
     "LabelledImages",
+    "SegmentedImages",
     "Source",
     "Split",
     "StreamFeed",
@@ -43,6 +45,8 @@ __all__ = [
     "from_csv",
     "from_folder",
     "from_npz",
+    "from_segmented_arrays",
+    "from_segmented_npz",
     "from_text",
     "from_tfds",
     "halve",

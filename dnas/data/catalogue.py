@@ -9,6 +9,7 @@ from typing import Any
 from dnas.checks import shown
 from dnas.data.dataset import Dataset
 from dnas.data.folder import from_folder
+from dnas.data.segmented import from_segmented_npz
 from dnas.data.sources import digits, from_npz
 from dnas.data.table import from_csv
 from dnas.data.text import from_text
@@ -22,6 +23,7 @@ SETS: Mapping[str, Callable[..., Dataset]] = {
     "digits": digits,
     "folder": from_folder,
     "arrays": from_npz,
+    "segmented": from_segmented_npz,
     "csv": from_csv,
     "text": from_text,
 }

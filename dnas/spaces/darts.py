@@ -31,7 +31,7 @@ from dnas.spaces.validation import (
     check_mixing,
     check_part,
 )
-from dnas.tasks import Task
+from dnas.tasks import Segmentation, Task
 
 OPERATIONS = (
     "none",
@@ -162,6 +162,11 @@ class DARTS:
         """The network of one genotype, with an auxiliary head behind two thirds of its cells."""
         self.validate(genotype)
         check_images(self.name, task)
+        if auxiliary and isinstance(task, Segmentation):
+            raise ValueError(
+                "the auxiliary head of 'darts' sums an image up, so that it cannot tell pixels "
+                "apart; leave it off"
+            )
         network = darts_networks.Network(self, genotype, task, auxiliary=auxiliary, rngs=rngs)
         return initialise(network, rngs)
 

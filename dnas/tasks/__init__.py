@@ -14,6 +14,7 @@ from dnas.tasks.augment import Augment, normalise, preprocess
 from dnas.tasks.classification import Classification, ClassificationEvaluation
 from dnas.tasks.language import LanguageEvaluation, LanguageModelling
 from dnas.tasks.regression import Regression, RegressionEvaluation
+from dnas.tasks.segmentation import Segmentation, SegmentationEvaluation
 from dnas.tasks.task import Batch, Evaluation, Measure, Score, Sums, Task, summary
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "Regression",
     "RegressionEvaluation",
     "Score",
+    "Segmentation",
+    "SegmentationEvaluation",
     "Sums",
     "Task",
     "normalise",
@@ -38,7 +41,7 @@ __all__ = [
 ]
 
 # What a file's key `task` may name.
-_ALL = (Classification, LanguageModelling, Regression)
+_ALL = (Classification, LanguageModelling, Regression, Segmentation)
 TASKS: Mapping[str, type] = {kind.name: kind for kind in _ALL}
 
 

@@ -6,7 +6,7 @@ image and its numbers, mapped over the batch.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,13 +34,15 @@ class Augment(NamedTuple):
     cutout: int = 0
 
 
-def preprocess(
-    augment: Augment, mean: Sequence[float], std: Sequence[float]
-) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def preprocess(augment: Augment, mean: Sequence[float], std: Sequence[float]) -> Callable[..., Any]:
     """Makes the function that augments and normalises a batch, in DARTS' order.
 
     Crop and flip work on bytes, so the padding is black; cutout comes after normalisation, so
     what it cuts out is the mean colour.
+
+    What else is said of pixels can be moved with them, by crop and flip: maps ``[batch, H, W]``,
+    whose padding is zero. Cutout leaves maps as they are: it hides pixels, and does not change what
+    they belong to.
 
     Args:
       augment: what to do; ``Augment()`` only normalises.
@@ -48,9 +50,10 @@ def preprocess(
       std: likewise.
 
     Returns:
-      A function ``(key, images)`` from uint8 ``[batch, H, W, C]`` to float32 of that shape. It
-      raises ValueError, when traced, for images that are too small for these settings or
-      have another number of channels than `mean` and `std`.
+      A function ``(key, images)`` from uint8 ``[batch, H, W, C]`` to float32 of that shape; given
+      a map, ``(key, images, maps)``, it returns images and maps. It raises ValueError, when
+      traced, for images that are too small for these settings or have another number of channels
+      than `mean` and `std`.
 
     Raises:
       ValueError: `crop_padding` or `cutout` is negative, or not an integer.
@@ -60,7 +63,7 @@ def preprocess(
     checks.true_or_false("flip", augment.flip)
     padding, length = augment.crop_padding, augment.cutout
 
-    def apply(key: jax.Array, images: jax.Array) -> jax.Array:
+    def apply(key: jax.Array, images: jax.Array, maps: jax.Array | None = None) -> Any:
         batch, height, width, _ = images.shape
         if padding >= min(height, width):
             raise ValueError(
@@ -76,14 +79,19 @@ def preprocess(
         if padding:
             offsets = jax.random.randint(crop_key, (batch, 2), 0, 2 * padding + 1)
             images = jax.vmap(crop, (0, 0, None))(images, offsets, padding)
+            if maps is not None:
+                maps = jax.vmap(crop, (0, 0, None))(maps[..., None], offsets, padding)[..., 0]
         if augment.flip:
-            images = jax.vmap(flip)(images, jax.random.bernoulli(flip_key, shape=(batch,)))
+            mirrored = jax.random.bernoulli(flip_key, shape=(batch,))
+            images = jax.vmap(flip)(images, mirrored)
+            if maps is not None:
+                maps = jax.vmap(flip)(maps, mirrored)
         images = normalise(images, mean, std)
         if length:
             sides = jnp.array([height, width])
             centres = jax.random.randint(cutout_key, (batch, 2), 0, sides)
             images = jax.vmap(cutout, (0, 0, None))(images, centres, length)
-        return images
+        return images if maps is None else (images, maps)
 
     return apply
 
@@ -104,7 +112,7 @@ def crop(image: jax.Array, offset: jax.Array, padding: int) -> jax.Array:
 
 
 def flip(image: jax.Array, mirrored: jax.Array) -> jax.Array:
-    """The image ``[H, W, C]``, left and right exchanged where `mirrored` is true."""
+    """The image ``[H, W, ...]``, left and right exchanged where `mirrored` is true."""
     return jnp.where(mirrored, image[:, ::-1], image)
 
 
