@@ -1,4 +1,6 @@
-"""The weight optimizer that searches and trainings share."""
+"""The weight optimizers that searches and trainings share."""
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,3 +61,43 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
         return clipped, state
 
     return optax.GradientTransformation(optax.init_empty_state, update)
+
+
+class Averaged(NamedTuple):
+    """The state of `averaged`.
+
+    Attributes:
+      inner: of the optimizer.
+      average: of the weights; before averaging starts, the weights.
+      step: number of steps taken, int32.
+    """
+
+    inner: optax.OptState
+    average: Any
+    step: jax.Array
+
+
+def averaged(optimizer: optax.GradientTransformation, start: int) -> optax.GradientTransformation:
+    """An optimizer that also averages the weights of its last steps (Polyak and Juditsky, 1992).
+
+    Around `sgd` with a constant learning rate it is the ASGD of Merity et al. (2018), as PyTorch
+    counts: the average is of the weights after every step from `start` + 1 on. The steps are those
+    of the optimizer alone; `Averaged.average` is what to test with.
+
+    Args:
+      optimizer: what moves the weights.
+      start: number of steps before the first that counts.
+    """
+
+    def init(params):
+        return Averaged(optimizer.init(params), jax.tree.map(jnp.array, params), jnp.int32(0))
+
+    def update(updates, state, params=None):
+        updates, inner = optimizer.update(updates, state.inner, params)
+        step = state.step + 1
+        share = 1.0 / jnp.maximum(step - start, 1)
+        new = optax.apply_updates(params, updates)
+        average = jax.tree.map(lambda a, p: a + share.astype(p.dtype) * (p - a), state.average, new)
+        return updates, Averaged(inner, average, step)
+
+    return optax.GradientTransformation(init, update)

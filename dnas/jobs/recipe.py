@@ -47,6 +47,9 @@ class Recipe:
       weight_decay: factor of the L2 term in the gradient of every parameter, scales and biases
         of batch normalisation included, as in the published code.
       clip_norm: largest global norm of a gradient, before weight decay; 0 does not clip.
+      averaging: share of the steps, the last ones, over which the weights are averaged; 0 averages
+        nothing. The network that is tested has the average; see
+        `dnas.gradient.optimizers.averaged`.
       auxiliary_weight: weight of the auxiliary head's loss; 0 builds no such head.
       drop_path: probability that a path is dropped at the end; it grows linearly from 0.
       crop_padding: black pixels around an image before it is cropped at random; 0 does not crop.
@@ -68,6 +71,7 @@ class Recipe:
     nesterov: bool = False
     weight_decay: float = 0.0
     clip_norm: float = 0.0
+    averaging: float = 0.0
     auxiliary_weight: float = 0.0
     drop_path: float = 0.0
     crop_padding: int = 0
@@ -79,7 +83,7 @@ class Recipe:
         for name in ("epochs", "batch_size"):
             checks.whole(name, getattr(self, name))
         checks.positive("learning_rate", self.learning_rate)
-        for name in ("momentum", "drop_path"):
+        for name in ("momentum", "drop_path", "averaging"):
             checks.fraction(name, getattr(self, name))
         for name in ("final_learning_rate", "weight_decay", "clip_norm", "auxiliary_weight"):
             checks.not_negative(name, getattr(self, name))
@@ -173,7 +177,7 @@ def warn_of_stem(space: SearchSpace, recipe: Recipe) -> None:
 
 def optimizer(recipe: Recipe, total_steps: int) -> optax.GradientTransformation:
     """The recipe's stochastic gradient descent, see `dnas.gradient.optimizers.sgd`."""
-    return optimizers.sgd(
+    sgd = optimizers.sgd(
         recipe.learning_rate,
         recipe.final_learning_rate,
         total_steps,
@@ -182,6 +186,14 @@ def optimizer(recipe: Recipe, total_steps: int) -> optax.GradientTransformation:
         clip_norm=recipe.clip_norm,
         nesterov=recipe.nesterov,
     )
+    if not recipe.averaging:
+        return sgd
+    return optimizers.averaged(sgd, total_steps - round(recipe.averaging * total_steps))
+
+
+def tested(recipe: Recipe, params: Any, opt_state: optax.OptState) -> Any:
+    """The weights that a network is tested with: the optimizer's average, where it has one."""
+    return opt_state.average if recipe.averaging else params
 
 
 def drop_path(recipe: Recipe, step: jax.Array, total_steps: int) -> jax.Array:

@@ -46,7 +46,8 @@ class Training(NamedTuple):
     Attributes:
       init: ``key -> state``; jit it, and the whole initialisation is one program.
       step: ``(state, batch) -> (state, {'train': sums})`` with the sums of the task.
-      network: ``state -> module``, the network with the state's weights.
+      network: ``state -> module``, the network with the state's weights, or with their average
+        where the recipe has one.
       apply: ``(state, inputs, carry) -> (outputs, carry)``, in float32 with running averages.
     """
 
@@ -136,7 +137,8 @@ def supervised(
         return new, {"train": sums}
 
     def network(state: TrainState) -> nnx.Module:
-        return merge(state.params, state.batch_stats)
+        params = recipes.tested(recipe, state.params, state.opt_state)
+        return merge(params, state.batch_stats)
 
     def apply(
         state: TrainState, inputs: Any, carry: sequences.Carry
