@@ -7,7 +7,16 @@
 """
 
 from dnas.data.catalogue import SETS, load
-from dnas.data.dataset import DEVICE_BUDGET, ArraySource, Dataset, Source, Split, halve, limit
+from dnas.data.dataset import (
+    DEVICE_BUDGET,
+    ArraySource,
+    Dataset,
+    Source,
+    Split,
+    Validated,
+    halve,
+    limit,
+)
 from dnas.data.feeds import DeviceFeed, Feed, StreamFeed, evaluation_batches, make_feed
 from dnas.data.folder import from_folder
 from dnas.data.images import LabelledImages, check_classes
@@ -37,6 +46,7 @@ __all__ = [
     "Text",
     "TextFeed",
     "Tokens",
+    "Validated",
     "bars",
     "check_classes",
     "digits",

@@ -219,6 +219,17 @@ class Dataset(Protocol):
         """All of a split once, in order; see `dnas.data.evaluation_batches`."""
 
 
+@runtime_checkable
+class Validated(Protocol):
+    """A data set with a split that a training may look at after each epoch.
+
+    Attributes:
+      valid: the split; None where it has none.
+    """
+
+    valid: Any
+
+
 def size_text(shape: tuple[int, ...]) -> str:
     """A shape in words: ``32x32x3``."""
     return "x".join(map(str, shape))

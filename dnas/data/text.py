@@ -26,7 +26,6 @@ LEVELS = ("character", "word")
 UNKNOWN, END = "<unk>", "<eos>"  # a symbol that is not in the vocabulary; the end of a line
 _MOST_BYTES = 2**30
 _MOST_SYMBOLS = 1_000_000
-_PARTS = ("train", "test")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +60,7 @@ class Tokens:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Text:
-    """A text for training and one for testing.
+    """A text for training, one for testing, and maybe one for validation.
 
     Attributes:
       name: of the set.
@@ -70,6 +69,7 @@ class Text:
       symbols: the vocabulary, by the numbers of tokens.
       level: what a token is, ``'character'`` or ``'word'``.
       temporal_regularization: of the task, see `dnas.tasks.LanguageModelling`.
+      valid: what a training looks at after each epoch, if its recipe asks for it; or None.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Text:
     symbols: tuple[str, ...]
     level: str
     temporal_regularization: float = 0.0
+    valid: Tokens | None = None
 
     def __repr__(self) -> str:
         return f"Text({self.summary})"
@@ -120,6 +121,7 @@ class Text:
             "temporal_regularization": self.temporal_regularization,
             "train": self.train.describe(),
             "test": self.test.describe(),
+            "valid": None if self.valid is None else self.valid.describe(),
         }
 
     def halves(self, seed: int) -> tuple[Tokens, Tokens]:
@@ -233,19 +235,21 @@ def from_text(
     bptt: int = 35,
     vocabulary: int | None = None,
     test_share: float = 0.1,
+    valid_share: float = 0.0,
     temporal_regularization: float = 0.0,
 ) -> Text:
     """A data set of one's own text files.
 
     Args:
-      path: a folder with ``train.txt`` and ``test.txt``; or one file, of which the end is the test
-        text. Files are UTF-8.
+      path: a folder with ``train.txt``, ``test.txt`` and maybe ``valid.txt``; or one file, of which
+        the end is the test text, and what is before it the validation text. Files are UTF-8.
       level: ``'word'`` splits lines at white space, and ends each of them by ``'<eos>'``;
         ``'character'`` takes every character, line breaks too.
       bptt: tokens of a window, over which gradients go back.
       vocabulary: keep so many symbols at most, the most frequent of the train text. All others are
         ``'<unk>'``, which is one of them. By default all that the train text has.
       test_share: of the tokens of a single file.
+      valid_share: likewise; 0 for no validation text.
       temporal_regularization: of the task, see `dnas.tasks.LanguageModelling`.
 
     Returns:
@@ -262,27 +266,50 @@ def from_text(
         checks.whole("vocabulary", vocabulary, 2, _MOST_SYMBOLS)
     if not checks.is_fraction(test_share) or not test_share:
         raise ValueError(f"test_share={checks.shown(test_share)}: expected above 0 and below 1")
+    if not checks.is_fraction(valid_share) or test_share + valid_share >= 1:
+        raise ValueError(
+            f"valid_share={checks.shown(valid_share)}: expected from 0, and below 1 with test_share"
+        )
     place = pathlib.Path(path)
-    if place.is_dir():
-        parts = [split(_read(place / f"{part}.txt"), level) for part in _PARTS]
-    else:
-        whole = split(_read(place), level)
-        cut = len(whole) - round(test_share * len(whole))
-        parts = [whole[:cut], whole[cut:]]
-    symbols = count_symbols(parts[0], vocabulary)
+    parts = _parts(place, level, test_share, valid_share)
+    symbols = count_symbols(parts["train"], vocabulary)
     numbers = {symbol: number for number, symbol in enumerate(symbols)}
     unknown = numbers[UNKNOWN]
-    train, test = (
-        Tokens(np.fromiter((numbers.get(s, unknown) for s in part), np.int32, len(part)), bptt)
-        for part in parts
-    )
-    for name, part in zip(_PARTS, (train, test), strict=True):
-        if len(part) < 2:
+    pieces = {
+        name: Tokens(
+            np.fromiter((numbers.get(s, unknown) for s in part), np.int32, len(part)), bptt
+        )
+        for name, part in parts.items()
+    }
+    for name, piece in pieces.items():
+        if len(piece) < 2:
             raise ValueError(
-                f"path={checks.shown(str(path))}: the {name} text has {len(part.tokens)} {level}s; "
-                f"expected {3 * bptt} at least, three windows of bptt={bptt}"
+                f"path={checks.shown(str(path))}: the {name} text has {len(piece.tokens)} {level}s;"
+                f" expected {3 * bptt} at least, three windows of bptt={bptt}"
             )
-    return Text(place.stem or "text", train, test, symbols, level, temporal_regularization)
+    return Text(
+        name=place.stem or "text",
+        train=pieces["train"],
+        test=pieces["test"],
+        symbols=symbols,
+        level=level,
+        temporal_regularization=temporal_regularization,
+        valid=pieces.get("valid"),
+    )
+
+
+def _parts(
+    place: pathlib.Path, level: str, test_share: float, valid_share: float
+) -> dict[str, list[str]]:
+    """The tokens of the texts, by name."""
+    if place.is_dir():
+        names = ["train", "test", *(["valid"] if (place / "valid.txt").exists() else [])]
+        return {name: split(_read(place / f"{name}.txt"), level) for name in names}
+    whole = split(_read(place), level)
+    test = len(whole) - round(test_share * len(whole))
+    valid = test - round(valid_share * len(whole))
+    parts = {"train": whole[:valid], "valid": whole[valid:test], "test": whole[test:]}
+    return {name: part for name, part in parts.items() if name != "valid" or valid_share}
 
 
 def split(text: str, level: str) -> list[str]:

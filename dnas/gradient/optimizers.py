@@ -1,5 +1,6 @@
 """The weight optimizers that searches and trainings share."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -63,41 +64,64 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(optax.init_empty_state, update)
 
 
+_NEVER = 2**31 - 1
+
+
 class Averaged(NamedTuple):
     """The state of `averaged`.
 
     Attributes:
       inner: of the optimizer.
-      average: of the weights; before averaging starts, the weights.
+      average: of the weights since `begin_averaging`; before it, the weights.
       step: number of steps taken, int32.
+      start: number of steps before the first that counts, int32.
     """
 
     inner: optax.OptState
     average: Any
     step: jax.Array
+    start: jax.Array
 
 
-def averaged(optimizer: optax.GradientTransformation, start: int) -> optax.GradientTransformation:
-    """An optimizer that also averages the weights of its last steps (Polyak and Juditsky, 1992).
+def averaged(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """An optimizer that also averages the weights of its steps (Polyak and Juditsky, 1992).
 
-    Around `sgd` with a constant learning rate it is the ASGD of Merity et al. (2018), as PyTorch
-    counts: the average is of the weights after every step from `start` + 1 on. The steps are those
-    of the optimizer alone; `Averaged.average` is what to test with.
+    Around `sgd` it is the ASGD of Merity et al. (2018), as PyTorch counts. The weights move as by
+    the optimizer alone; `Averaged.average` is what to test with.
 
     Args:
       optimizer: what moves the weights.
-      start: number of steps before the first that counts.
     """
 
     def init(params):
-        return Averaged(optimizer.init(params), jax.tree.map(jnp.array, params), jnp.int32(0))
+        average = jax.tree.map(jnp.array, params)
+        return Averaged(optimizer.init(params), average, jnp.int32(0), jnp.int32(_NEVER))
 
     def update(updates, state, params=None):
         updates, inner = optimizer.update(updates, state.inner, params)
         step = state.step + 1
-        share = 1.0 / jnp.maximum(step - start, 1)
+        share = 1.0 / jnp.maximum(step - state.start, 1)
         new = optax.apply_updates(params, updates)
         average = jax.tree.map(lambda a, p: a + share.astype(p.dtype) * (p - a), state.average, new)
-        return updates, Averaged(inner, average, step)
+        return updates, Averaged(inner, average, step, state.start)
 
     return optax.GradientTransformation(init, update)
+
+
+def begin_averaging(state: Averaged, losses: Sequence[float], patience: int) -> Averaged:
+    """Begins to average once a loss stops falling (Merity et al., 2018, algorithm 1).
+
+    Args:
+      state: of the optimizer.
+      losses: validation losses so far, the newest last.
+      patience: the newest must be above the least of those but for the last so many before it.
+
+    Returns:
+      The state in which steps count from here on; the same where they do already, or not yet.
+    """
+    before = losses[:-1]
+    if int(state.start) < _NEVER or len(before) <= patience:
+        return state
+    if losses[-1] <= min(before[: len(before) - patience]):
+        return state
+    return state._replace(start=jnp.array(state.step))

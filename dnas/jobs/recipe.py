@@ -47,9 +47,10 @@ class Recipe:
       weight_decay: factor of the L2 term in the gradient of every parameter, scales and biases
         of batch normalisation included, as in the published code.
       clip_norm: largest global norm of a gradient, before weight decay; 0 does not clip.
-      averaging: share of the steps, the last ones, over which the weights are averaged; 0 averages
-        nothing. The network that is tested has the average; see
-        `dnas.gradient.optimizers.averaged`.
+      averaging: weights are averaged from the end of the first epoch on whose validation loss is
+        above the least of all but the last so many before; the network that is tested has the
+        average. That is the ASGD of Merity et al. (2018), who take 5; 0 averages nothing. It needs
+        data with a validation split.
       auxiliary_weight: weight of the auxiliary head's loss; 0 builds no such head.
       drop_path: probability that a path is dropped at the end; it grows linearly from 0.
       crop_padding: black pixels around an image before it is cropped at random; 0 does not crop.
@@ -71,7 +72,7 @@ class Recipe:
     nesterov: bool = False
     weight_decay: float = 0.0
     clip_norm: float = 0.0
-    averaging: float = 0.0
+    averaging: int = 0
     auxiliary_weight: float = 0.0
     drop_path: float = 0.0
     crop_padding: int = 0
@@ -83,11 +84,11 @@ class Recipe:
         for name in ("epochs", "batch_size"):
             checks.whole(name, getattr(self, name))
         checks.positive("learning_rate", self.learning_rate)
-        for name in ("momentum", "drop_path", "averaging"):
+        for name in ("momentum", "drop_path"):
             checks.fraction(name, getattr(self, name))
         for name in ("final_learning_rate", "weight_decay", "clip_norm", "auxiliary_weight"):
             checks.not_negative(name, getattr(self, name))
-        for name in ("crop_padding", "cutout"):
+        for name in ("crop_padding", "cutout", "averaging"):
             checks.whole(name, getattr(self, name), least=0)
         for name in ("nesterov", "flip"):
             checks.true_or_false(name, getattr(self, name))
@@ -186,9 +187,7 @@ def optimizer(recipe: Recipe, total_steps: int) -> optax.GradientTransformation:
         clip_norm=recipe.clip_norm,
         nesterov=recipe.nesterov,
     )
-    if not recipe.averaging:
-        return sgd
-    return optimizers.averaged(sgd, total_steps - round(recipe.averaging * total_steps))
+    return optimizers.averaged(sgd) if recipe.averaging else sgd
 
 
 def tested(recipe: Recipe, params: Any, opt_state: optax.OptState) -> Any:

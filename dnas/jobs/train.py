@@ -14,6 +14,7 @@ from flax import nnx
 from dnas import checks, costs, sequences, spaces
 from dnas import data as datasets
 from dnas.genotype import Genotype
+from dnas.gradient import optimizers
 from dnas.jobs import arguments, divergence
 from dnas.jobs import recipe as recipes
 from dnas.jobs.evaluation import make_evaluate
@@ -98,6 +99,24 @@ class Trainer:
             "multiply_adds": costs.count_multiply_adds(*network),
         }
 
+    def _averaging(self) -> dict[str, Any]:
+        """What the loop does after every epoch of a recipe that averages weights."""
+        data, recipe = self._data, self._recipe
+        if not recipe.averaging:
+            return {}
+
+        def validate(epoch: int, state: Any, means: dict[str, float]) -> dict[str, float]:
+            batches = data.evaluation_batches(data.valid, recipe.batch_size)
+            found = self._evaluate(state, batches).metrics
+            return {f"valid_{name}": value for name, value in found.items()}
+
+        def between(history: list[dict[str, float]], state: Any) -> Any:
+            losses = [line["valid_loss"] for line in history]
+            opt_state = optimizers.begin_averaging(state.opt_state, losses, recipe.averaging)
+            return state._replace(opt_state=opt_state)
+
+        return {"on_epoch": validate, "between": between}
+
     def run(
         self,
         seed: int = 0,
@@ -122,6 +141,7 @@ class Trainer:
                 parallel=self._parallel,
                 files=files,
                 summary=summary(self._task),
+                **self._averaging(),
                 chunk=chunk,
                 progress=progress,
                 title=title,
@@ -238,6 +258,11 @@ def check(
         raise ValueError(
             f"batch_size must be at most {len(data.train)}, the number of train examples, "
             f"got {recipe.batch_size}"
+        )
+    if recipe.averaging and not (isinstance(data, datasets.Validated) and data.valid):
+        raise ValueError(
+            f"averaging={recipe.averaging}: expected 0, since the data set {data.name!r} has no "
+            "validation split; a text has one in valid.txt, or by valid_share"
         )
     # Without statistics, for which examples would be decoded.
     task = data.task(recipe.augment, measured=False)

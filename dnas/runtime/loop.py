@@ -134,6 +134,7 @@ def run(
     parallel: Replication | None = None,
     kept: Kept | None = None,
     on_epoch: Callable[[int, Any, dict[str, float]], Mapping[str, float] | None] | None = None,
+    between: Callable[[list[dict[str, float]], Any], Any] | None = None,
     ended: Callable[[list[dict[str, float]]], bool] | None = None,
     summary: Summary | None = None,
     chunk: int | None = None,
@@ -156,6 +157,8 @@ def run(
       kept: arrays that are saved with the state, and given back when a run resumes.
       on_epoch: called with the number of finished epochs, one replica of the state (valid
         during the call) and the epoch's numbers; returns further numbers for metrics.jsonl.
+      between: ``(history, state) -> state`` after every epoch, for what depends on its numbers;
+        what it returns is saved.
       ended: asked after every epoch, the last included, and when a run resumes at the end of one,
         whether that was the last; gets the history.
       summary: makes of the sums of an epoch, or of its steps so far, the numbers to show and keep;
@@ -186,7 +189,7 @@ def run(
             while not loop.ended(ended) and loop.step < total:  # the rule is asked at the end, too
                 loop.run_epoch(advance, chunk or default_chunk(), bar, interrupts, save_seconds)
                 if loop.step % feed.steps_per_epoch == 0:
-                    loop.end_epoch(on_epoch)
+                    loop.end_epoch(on_epoch, between)
                 if interrupts.received:
                     raise loop.stopped(interrupts.received)
         return Outcome(loop.replica(), loop.history, loop.step // feed.steps_per_epoch)
@@ -315,7 +318,7 @@ class _Loop:
         steps = (self.step - 1) % self.per_epoch + 1
         return self.summary(nested({n: x for n, x in self.sums.items() if n != _FINITE}), steps)
 
-    def end_epoch(self, on_epoch: Callable | None) -> None:
+    def end_epoch(self, on_epoch: Callable | None, between: Callable | None) -> None:
         """Writes what an epoch leaves: result files, then the checkpoint."""
         epoch, state, means = self.step // self.per_epoch, self.replica(), self.means()
         self.check(state)
@@ -324,6 +327,9 @@ class _Loop:
         self.history.append(line)
         self.files.append_metrics(line)
         self.sums = {}
+        if between is not None:
+            state = between(self.history, state)
+            self.state = state if self.parallel is None else self.parallel.replicate(state)
         self.save(state)
 
     def ended(self, ended: Callable | None) -> bool:

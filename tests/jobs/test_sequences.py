@@ -1,5 +1,6 @@
 """Searches and trainings of networks that carry a state from batch to batch, as jobs."""
 
+import dataclasses
 import os
 import signal
 
@@ -28,23 +29,22 @@ def text(seed=0, count=200):
     for _ in range(count - 2):
         tokens.append((tokens[-1] + tokens[-2] + int(rng.random() < 0.2)) % 3)
     pieces = np.array(tokens, np.int32)
-    return Text(
-        "toy", Tokens(pieces[:150], 5), Tokens(pieces[150:], 5), ("a", "b", "c"), "character"
-    )
+    train, test, valid = (Tokens(p, 5) for p in (pieces[:100], pieces[100:150], pieces[150:]))
+    return Text("toy", train, test, ("a", "b", "c"), "character", valid=valid)
 
 
 @pytest.fixture
 def stop_in_the_middle(monkeypatch):
-    """Lets the next run get SIGTERM in its fourth step."""
+    """Lets the next run get SIGTERM in its fourth step, or another."""
 
-    def arm():
+    def arm(last=4):
         chunks = dnas.data.TextFeed.chunks
         steps = []
 
         def stopping(self, start, stop, size):
             for batches, count in chunks(self, start, stop, size):
                 steps.append(count)
-                if len(steps) == 4:
+                if len(steps) == last:
                     monkeypatch.undo()
                     os.kill(os.getpid(), signal.SIGTERM)
                 yield batches, count
@@ -88,6 +88,33 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path, stop_in_
     assert resumed.history == whole.history and resumed.test == whole.test
     opened = dnas.evaluate(tmp_path / "whole", text(), batch_size=3)
     assert opened.metrics == whole.test
+
+
+def test_a_training_averages_once_the_validation_loss_stops_falling(tmp_path, stop_in_the_middle):
+    # Steps so long that the loss of the second epoch is above that of the first.
+    recipe = dataclasses.replace(
+        RECIPE, epochs=4, learning_rate=60.0, final_learning_rate=60.0, averaging=1
+    )
+    genotype = SPACE.sample(np.random.default_rng(0))
+
+    def run(folder):
+        return dnas.train(SPACE, genotype, text(), recipe, workdir=folder, chunk=1, progress=False)
+
+    whole = run(tmp_path / "whole")
+    losses = [line["valid_loss"] for line in whole.history]
+    assert losses[2] > losses[0]  # averaging begins after the third epoch
+    stop_in_the_middle(20)
+    with pytest.raises(loop.Stopped, match="after step 20"):
+        run(tmp_path / "resumed")
+    resumed = run(tmp_path / "resumed")
+    assert bits(nnx.state(resumed.network)) == bits(nnx.state(whole.network))
+    assert resumed.history == whole.history and resumed.test == whole.test
+    plain = dataclasses.replace(recipe, averaging=0)
+    last = dnas.train(SPACE, genotype, text(), plain, progress=False)
+    assert bits(nnx.state(last.network)) != bits(nnx.state(whole.network))
+    unchecked = dataclasses.replace(text(), valid=None)
+    with pytest.raises(ValueError, match="averaging=1: expected 0, since the data set 'toy' has"):
+        dnas.train(SPACE, genotype, unchecked, recipe)
 
 
 def test_steps_carry_the_state_on_and_begin_anew_where_a_batch_says_so():
