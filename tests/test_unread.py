@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from dnas import presets, spaces
-from dnas.gradient.bilevel import check_tables
+from dnas.gradient.fit import check_tables
 from dnas.jobs import stages
 from dnas.presets.stages import Stage
 from dnas.space import Decision, Mixing

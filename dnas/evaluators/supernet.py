@@ -15,7 +15,8 @@ from dnas.choices import Tables, masked
 from dnas.data import Feed, Split, evaluation_batches
 from dnas.evaluators.base import Score, Scores
 from dnas.evaluators.remembered import measured
-from dnas.gradient.bilevel import Search, SearchState, merge, skeleton
+from dnas.gradient.bilevel import Search, SearchState
+from dnas.gradient.skeleton import merge, skeleton
 from dnas.runtime import loop, parallel, programs
 from dnas.runtime.journal import Journal
 from dnas.space import Mix, SearchSpace

@@ -13,7 +13,7 @@ import optax
 from dnas import data as datasets
 from dnas import sequences
 from dnas.choices import ones
-from dnas.gradient import bilevel
+from dnas.gradient import fit
 from dnas.jobs import trajectory
 from dnas.jobs.trajectory import Recorder, tables
 from dnas.jobs.watch import Watch
@@ -114,7 +114,7 @@ def check(preset: Any, space: SearchSpace, epochs: int, task: Task) -> None:
     single_path = getattr(getattr(space, "mixing", None), "single_path", False)
     if single_path and hasattr(preset, "relaxation"):
         perturbation = getattr(preset, "perturbation", None)
-        bilevel.check_single_path(space, preset.relaxation(1), perturbation)
+        fit.check_single_path(space, preset.relaxation(1), perturbation)
 
 
 def _every_stage(preset: Any, space: SearchSpace) -> Iterator[tuple[Any, SearchSpace]]:

@@ -8,12 +8,14 @@ import optax
 from dnas import checks, sequences
 from dnas.gradient import optimizers, relax
 from dnas.gradient.alignment import WeightPenalty
-from dnas.gradient.bilevel import Search, bilevel, check_tables, skeleton
+from dnas.gradient.bilevel import Search, bilevel
+from dnas.gradient.fit import check_tables
 from dnas.gradient.freeze import Freeze
 from dnas.gradient.hypergrad import Hypergradient, first_order
 from dnas.gradient.perturb import Perturbation
 from dnas.gradient.regularize import Regularizer
 from dnas.gradient.relax import Relaxation
+from dnas.gradient.skeleton import skeleton
 from dnas.gradient.stopping import Stopping
 from dnas.presets import arguments
 from dnas.presets.stages import Span, Stage

@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, flags
 from flax import nnx
 
-from dnas.gradient.bilevel import merge
+from dnas.gradient.skeleton import merge
 from dnas.spaces import Recurrent
 from dnas.tasks.language import LanguageModelling
 

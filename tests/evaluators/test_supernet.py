@@ -13,7 +13,7 @@ from flax import nnx
 from dnas import costs, data, presets, search, selection, spaces
 from dnas.choices import stacked
 from dnas.evaluators import Fidelity, SharedWeights, ShortTraining, Supernet
-from dnas.gradient import bilevel
+from dnas.gradient import skeleton
 from dnas.runtime.interrupts import Interrupts
 from dnas.runtime.journal import Journal
 from dnas.runtime.workdir import Workdir
@@ -80,7 +80,7 @@ class Trained:
     def by_hand(self, params, mix, rows, part):
         """Mean loss and accuracy over batches of these images."""
         half, found = self.feed.parts[part], []
-        forward = jax.jit(lambda *args: bilevel.merge(self.graph, params)(*args))
+        forward = jax.jit(lambda *args: skeleton.merge(self.graph, params)(*args))
         for some in rows.reshape(-1, BATCH):
             images = data.normalise(jnp.asarray(half.images[some]), self.data.mean, self.data.std)
             logits = forward(images, mix)
@@ -161,7 +161,7 @@ def test_fine_tuning_by_hand(trained):
     images = data.normalise(train["image"][0], trained.data.mean, trained.data.std)
 
     def loss(params):
-        logits = bilevel.merge(trained.graph, params)(images, mix)
+        logits = skeleton.merge(trained.graph, params)(images, mix)
         return optax.softmax_cross_entropy_with_integer_labels(logits, train["label"][0]).mean()
 
     gradient = jax.jit(jax.grad(loss))(state.params)

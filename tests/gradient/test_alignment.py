@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from dnas import spaces
-from dnas.gradient import alignment, bilevel
+from dnas.gradient import alignment, skeleton
 from dnas.tasks import Classification
 
 LAYERS = {"cell": 3, "cell.2": 3, "other": 2, "single": 1}
@@ -138,7 +138,7 @@ def test_weights_of_a_supernet():
     labels = jnp.array([0, 1, 2, 0])
 
     def loss(params, mix):
-        logits = bilevel.merge(graph, params)(images, mix)
+        logits = skeleton.merge(graph, params)(images, mix)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     def definition(params):

@@ -14,7 +14,7 @@ from flax import nnx
 from plain import Plain, means
 
 from dnas import spaces
-from dnas.gradient import bilevel, hypergrad, perturb, relax
+from dnas.gradient import bilevel, hypergrad, perturb, relax, skeleton
 from dnas.gradient.freeze import Freeze, Frozen
 from dnas.runtime import parallel
 from dnas.space import Decision, Mixing
@@ -72,7 +72,7 @@ def start(search, seed=0):
 
 def loss(params, mix, data, **modifiers):
     graph = nnx.graphdef(Supernet(TASK, nnx.Rngs(0)))
-    logits = bilevel.merge(graph, params)(TASK.prepare(None, data, True)[0], mix, **modifiers)
+    logits = skeleton.merge(graph, params)(TASK.prepare(None, data, True)[0], mix, **modifiers)
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), data["label"][:, None], 1).mean()
 
 

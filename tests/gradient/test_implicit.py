@@ -9,7 +9,7 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 
 from dnas import spaces
-from dnas.gradient import bilevel, hypergrad, implicit
+from dnas.gradient import hypergrad, implicit, skeleton
 from dnas.space import initial_alphas
 from dnas.tasks import Classification
 
@@ -164,7 +164,7 @@ def supernet_problem():
 
     def loss(params, alphas, i):
         mix = {name: jax.nn.softmax(table) for name, table in alphas.items()}
-        logits = bilevel.merge(graph, params)(images[i], mix)
+        logits = skeleton.merge(graph, params)(images[i], mix)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels[i]).mean()
 
     problem = hypergrad.Problem(

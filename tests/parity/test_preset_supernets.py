@@ -18,7 +18,7 @@ from plain import Plain, means
 from dnas import data as datasets
 from dnas import presets, selection, spaces
 from dnas.evaluators import Supernet
-from dnas.gradient import bilevel
+from dnas.gradient import skeleton
 from dnas.gradient.stopping import Record, eigenvalue_ratio
 from dnas.runtime.interrupts import Interrupts
 from dnas.runtime.journal import Journal
@@ -39,7 +39,7 @@ def batch(seed):
 
 def logits(space, params, mix, images):
     net = nnx.eval_shape(lambda: space.supernet(TASK, rngs=nnx.Rngs(0)))
-    return reference.nas_bench_201(bilevel.merge(nnx.graphdef(net), params), images, mix, space)
+    return reference.nas_bench_201(skeleton.merge(nnx.graphdef(net), params), images, mix, space)
 
 
 def loss(space, params, mix, data):
