@@ -103,6 +103,23 @@ class Feed:
         with contextlib.closing(self._read(rows, size)) as chunks:
             yield from zip(chunks, counts, strict=True)
 
+    def validation(self, examples: int | None = None) -> list[Batch]:
+        """Whole batches of the second part, evenly spread over it: to compare networks on.
+
+        Args:
+          examples: so many at most, but one batch at least; by default all that fill whole batches.
+        """
+        half = self.parts[1]
+        count = self._whole_batches(examples) * self.batch_size
+        rows = half.indices[np.linspace(0, len(half) - 1, count).astype(np.int64)]
+        some = Split(half.source, rows)
+        return [batch for batch, _ in evaluation_batches(some, self.batch_size)]
+
+    def _whole_batches(self, examples: int | None) -> int:
+        """How many batches `validation` has."""
+        length = len(self.parts[1])
+        return max(1, min(examples or length, length) // self.batch_size)
+
     def _read(self, rows: tuple[np.ndarray, ...], size: int) -> Iterator[tuple[Batch, ...]]:
         """Chunks of the images at `rows` of every part, each int32 ``[steps, batch]``."""
         raise NotImplementedError

@@ -8,6 +8,7 @@ the next; ``'reset'`` says where a row begins anew.
 import collections
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -157,6 +158,16 @@ class TextFeed(Feed):
     def __init__(self, parts: Sequence[Tokens], batch_size: int, key: jax.Array):
         super().__init__(parts, batch_size, key)
         self._tokens = [jax.device_put(part.tokens.astype(np.int32)) for part in parts]
+
+    def validation(self, examples: int | None = None) -> list[Batch]:
+        """Windows of the second part, one after the other from its beginning.
+
+        Args:
+          examples: so many at most, but one batch at least; by default all.
+        """
+        windows = evaluation_windows(self.parts[1], self.batch_size)
+        count = None if examples is None else self._whole_batches(examples)
+        return [jax.device_put(batch) for batch in itertools.islice(windows, count)]
 
     def _rows(self, part: int, start: int, stop: int) -> np.ndarray:
         """Where windows begin, and whether a row of them does, int32 ``[steps, batch, 2]``."""

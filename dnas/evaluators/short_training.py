@@ -9,11 +9,12 @@ import jax
 import numpy as np
 import optax
 
+from dnas import sequences
 from dnas.choices import Tables, one_hot, stacked
 from dnas.data import Feed
 from dnas.evaluators.base import Fidelity, Scores
 from dnas.evaluators.remembered import measured
-from dnas.evaluators.supernet import forward, tuner, validation_batches, validator
+from dnas.evaluators.supernet import forward, tuner, validator
 from dnas.genotype import Genotype
 from dnas.gradient.bilevel import Search, SearchState
 from dnas.runtime import initialize
@@ -46,7 +47,7 @@ class ShortTraining:
         optimizer: Callable[[int], optax.GradientTransformation],
         others: Tables | None = None,
         key: jax.Array,
-        noise: jax.Array,
+        noise: jax.Array | None,
         journal: Journal,
         progress: bool = False,
     ):
@@ -67,13 +68,13 @@ class ShortTraining:
         self._space, self._others = space, others
         self._journal, self._progress = journal, progress
         single = forward(space, task, single_path=True)
+        carry = sequences.initial_carry(space, feed.batch_size)
         init = initialize.compiled(search.init)
         self._first = functools.cache(lambda seed: init(jax.random.fold_in(key, seed)))
         self._tune = functools.cache(
-            lambda steps: tuner(single, task, optimizer(steps), feed, journal.check)
+            lambda steps: tuner(single, task, optimizer(steps), feed, journal.check, carry)
         )
-        batches = functools.cache(lambda: validation_batches(feed))
-        self._validate = validator(single, task, batches, noise)
+        self._validate = validator(single, task, functools.cache(feed.validation), noise, carry)
         self._compiled: set[int] = set()  # numbers of steps
 
     def __call__(self, genotypes: Sequence[Genotype], fidelity: Fidelity) -> Scores:

@@ -10,23 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnas import checks, choices
+from dnas import checks, choices, sequences
 from dnas.choices import Tables, masked
-from dnas.data import Feed, Split, evaluation_batches
+from dnas.data import Feed
 from dnas.evaluators.base import Score, Scores
 from dnas.evaluators.remembered import measured
 from dnas.gradient.bilevel import Search, SearchState
 from dnas.gradient.skeleton import merge, skeleton
 from dnas.runtime import loop, parallel, programs
 from dnas.runtime.journal import Journal
+from dnas.sequences import Carry
 from dnas.space import Mix, SearchSpace
-from dnas.tasks import Task
+from dnas.tasks import Batch, Task
 
 EXAMPLES = 1000
 _DECIDED = 10.0  # the size of the logits of rows that are decided
 
-# (params, inputs, mix, key) -> outputs
-Forward = Callable[[Any, Any, Mix, jax.Array], Any]
+# (params, inputs, carry, mix, key) -> (outputs, carry)
+Forward = Callable[[Any, Any, Carry, Mix, jax.Array | None], tuple[Any, Carry]]
 
 
 class Supernet:
@@ -38,7 +39,7 @@ class Supernet:
     Attributes:
       state: the last state of the search, one replica; it stays as it is.
       steps_per_epoch: of `finetune` and `resume`.
-      noise: PRNG key of candidates that are random, in validation.
+      noise: PRNG key of candidates that are random, in validation; None for recurrent networks.
     """
 
     def __init__(
@@ -71,10 +72,13 @@ class Supernet:
         """
         checks.whole("examples", examples)
         self.state, self.steps_per_epoch = state, feed.steps_per_epoch
-        self.noise = jax.random.fold_in(state.key, 0)
+        # Candidates that are random need a key; with one, recurrent networks drop elements.
+        carries = isinstance(space, sequences.Carrying)
+        self.noise = None if carries else jax.random.fold_in(state.key, 0)
         self._space, self._task, self._feed, self._journal = space, task, feed, journal
         self._optimizer, self._going_on = optimizer, going_on or (lambda: search)
-        self._batches = functools.cache(lambda: validation_batches(feed, examples))
+        self._carry = sequences.initial_carry(space, feed.batch_size)
+        self._batches = functools.cache(lambda: feed.validation(examples))
 
     def validate(self, state: Any, mixes: Tables, single_path: bool = False) -> Scores:
         """How a supernet does on fixed examples of the architecture's half.
@@ -129,12 +133,16 @@ class Supernet:
     def _validators(self) -> Sequence[Callable[[Any, Tables], Scores]]:
         """By whether single paths are computed."""
         networks = [forward(self._space, self._task, single) for single in (False, True)]
-        return [validator(net, self._task, self._batches, self.noise) for net in networks]
+        return [
+            validator(network, self._task, self._batches, self.noise, self._carry)
+            for network in networks
+        ]
 
     @functools.cached_property
     def _tune(self) -> Callable[[SearchState, Tables, int], SearchState]:
         mixed = forward(self._space, self._task)
-        return tuner(mixed, self._task, self._optimizer, self._feed, self._journal.check)
+        check = self._journal.check
+        return tuner(mixed, self._task, self._optimizer, self._feed, check, self._carry)
 
     @functools.cached_property
     def _resumed(self) -> tuple[Search, parallel.Advance]:
@@ -149,7 +157,7 @@ class Supernet:
 
 
 def forward(space: SearchSpace, task: Task, single_path: bool = False) -> Forward:
-    """The supernet of a space as a function of its weights.
+    """The supernet of a space as a function of its weights and of what it carries.
 
     Args:
       space: the search space.
@@ -160,48 +168,47 @@ def forward(space: SearchSpace, task: Task, single_path: bool = False) -> Forwar
     if mixing is not None:
         space = dataclasses.replace(space, mixing=mixing._replace(single_path=single_path))
     graph = skeleton(space, task).graph
-    return lambda params, inputs, mix, key: merge(graph, params)(inputs, mix, key=key)
 
+    def read(params, inputs, carry, mix, key):
+        return sequences.read(merge(graph, params), inputs, carry, mix, key=key)
 
-def validation_batches(feed: Feed, examples: int | None = None) -> list[dict[str, jax.Array]]:
-    """Whole batches of the architecture's half, evenly spread over it.
-
-    Args:
-      feed: of the halves of the train split.
-      examples: so many at most, but one batch at least; by default all that fill whole batches.
-    """
-    half, size = feed.parts[1], feed.batch_size
-    count = max(1, min(examples or len(half), len(half)) // size) * size
-    rows = half.indices[np.linspace(0, len(half) - 1, count).astype(np.int64)]
-    return [batch for batch, _ in evaluation_batches(Split(half.source, rows), size)]
+    return read
 
 
 def validator(
     forward: Forward,
     task: Task,
-    batches: Callable[[], Sequence[dict[str, jax.Array]]],
-    key: jax.Array,
+    batches: Callable[[], Sequence[Batch]],
+    key: jax.Array | None,
+    carry: Carry = (),
 ) -> Callable[[Any, Tables], Scores]:
     """Makes ``(params, mixes) -> scores``: a dispatch for each mix and batch, not waited for.
 
     Args:
       forward: the network.
       task: knows its loss and score.
-      batches: to validate on.
+      batches: to validate on, in order.
       key: of candidates that are random.
+      carry: what the network begins a sequence with.
     """
 
     @programs.once
     @jax.jit
-    def sums_of(params, mix, batch):
+    def sums_of(params, mix, before, batch):
         inputs, targets = task.prepare(None, batch, train=False)
-        return task.loss(forward(params, inputs, mix, key), targets)[1]
+        before = sequences.begun(before, carry, batch)
+        outputs, after = forward(params, inputs, before, mix, key)
+        return task.loss(outputs, targets)[1], after
 
     def validate(params: Any, mixes: Tables) -> Scores:
         found = []
         for i in range(choices.count(mixes)):
             mix = {name: jnp.asarray(tables[i], jnp.float32) for name, tables in mixes.items()}
-            found.append([sums_of(params, mix, batch) for batch in batches()])
+            found.append([])
+            after = carry
+            for batch in batches():
+                sums, after = sums_of(params, mix, after, batch)
+                found[-1].append(sums)
         return Scores.of([_score(task, sums) for sums in jax.device_get(found)])
 
     return validate
@@ -209,7 +216,7 @@ def validator(
 
 def _score(task: Task, batches: Sequence[Mapping[str, np.ndarray]]) -> Score:
     """The score of the summed batches; a loss that is NaN is the worst."""
-    sums = {name: sum(np.asarray(b[name], np.float64) for b in batches) for name in batches[0]}
+    sums = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64), 0), *batches)
     value, error = task.score(sums)
     metrics = {name: np.inf if np.isnan(x) else x for name, x in task.metrics(sums).items()}
     return Score(value, error, 0.0, metrics)
@@ -221,6 +228,7 @@ def tuner(
     optimizer: optax.GradientTransformation,
     feed: Feed,
     check: Callable[[], None],
+    carry: Carry = (),
 ) -> Callable[[SearchState, Tables, int], SearchState]:
     """Makes ``(state, mix, steps) -> state``: trains the weights of a state at a mix.
 
@@ -230,28 +238,33 @@ def tuner(
       optimizer: of the weights; starts afresh each time.
       feed: its first part trains, on the batches behind those that the state has seen.
       check: called after each dispatch; may raise to stop.
+      carry: what the network begins a sequence with.
     """
 
-    def step(carry, batch, _):
-        params, opt_state, mix, number, key = carry
+    def step(state, batch, _):
+        params, opt_state, mix, number, key, before = state
         data_key, network_key = jax.random.split(jax.random.fold_in(key, number))
         inputs, targets = task.prepare(data_key, batch, train=True)
+        before = sequences.begun(before, carry, batch)
 
         def loss(params):
-            return task.loss(forward(params, inputs, mix, network_key), targets)
+            outputs, after = forward(params, inputs, before, mix, network_key)
+            return task.loss(outputs, targets)[0], after
 
-        gradient, _ = jax.grad(loss, has_aux=True)(params)
+        gradient, after = jax.grad(loss, has_aux=True)(params)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state, mix, number + 1, key), {}
+        params = optax.apply_updates(params, updates)
+        return (params, opt_state, mix, number + 1, key, after), {}
 
     advance = parallel.make("none").advance(step)
 
     def tune(state: SearchState, mix: Tables, steps: int) -> SearchState:
         params = jax.tree.map(jnp.copy, state.params)  # what `advance` gets is donated
         mix = {name: jnp.array(table, jnp.float32) for name, table in mix.items()}
-        carry = (params, optimizer.init(params), mix, jnp.copy(state.step), jnp.copy(state.key))
-        carry = loop.advanced(carry, advance, feed, int(state.step), steps, check)
-        return state._replace(params=carry[0], step=carry[3])
+        numbers = jnp.copy(state.step), jnp.copy(state.key), jax.tree.map(jnp.copy, carry)
+        before = (params, optimizer.init(params), mix, *numbers)
+        after = loop.advanced(before, advance, feed, int(state.step), steps, check)
+        return state._replace(params=after[0], step=after[3])
 
     return tune
 
