@@ -12,7 +12,7 @@ from dnas.choices import one_hot, stacked
 from dnas.data import text
 from dnas.evaluators import Fidelity, SharedWeights, ShortTraining, Supernet
 from dnas.evaluators import supernet as supernet_module
-from dnas.gradient.bilevel import merge, skeleton
+from dnas.gradient.skeleton import merge, skeleton
 from dnas.runtime.interrupts import Interrupts
 from dnas.runtime.journal import Journal
 from dnas.runtime.workdir import Workdir
