@@ -1,6 +1,7 @@
 """Hill climbing."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -121,7 +122,8 @@ class LocalSearch:
         return state._replace(rng=saved(rng), began=state.genotype, sweep=sweep, order=order)
 
 
-def neighbors(space: SearchSpace, genotype: Genotype, choice: Choice) -> list[Genotype]:
+@functools.lru_cache(maxsize=4)  # a proposal and its scores need the same ones
+def neighbors(space: SearchSpace, genotype: Genotype, choice: Choice) -> tuple[Genotype, ...]:
     """The architectures that take another option in one row.
 
     Args:
@@ -142,4 +144,4 @@ def neighbors(space: SearchSpace, genotype: Genotype, choice: Choice) -> list[Ge
                 tables = {**tables, weakened.table: scaled}
             found[space.discretize(tables)] = None
     found.pop(genotype, None)
-    return list(found)
+    return tuple(found)
