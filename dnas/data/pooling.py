@@ -9,23 +9,27 @@ from dnas import checks
 from dnas.data.content import Content, hashed
 from dnas.data.dataset import Arrays, Dataset, Examples, Source, Split
 from dnas.data.images import LabelledImages
+from dnas.data.segmented import SegmentedImages
 
 
 def pooled(data: Dataset, pool: int) -> Dataset:
     """The data set with images averaged over squares, as ImageNet16-120 is made of ImageNet.
 
     Args:
-      data: the data set, of labelled images unless `pool` is 1.
+      data: the data set, of images unless `pool` is 1.
       pool: the side of a square in pixels; 1 leaves the examples as they are.
 
+    Returns:
+      The data set. Labels of pixels are those in the middle of the squares.
+
     Raises:
-      ValueError: that does not divide height and width, or there are no labelled images.
+      ValueError: that does not divide height and width, or there are no images.
     """
     checks.whole("pool", pool)
     if pool == 1:
         return data
-    if not isinstance(data, LabelledImages):
-        raise ValueError(f"pool={pool}: expected 1, since {data.name!r} holds no labelled images")
+    if not isinstance(data, LabelledImages | SegmentedImages):
+        raise ValueError(f"pool={pool}: expected 1, since {data.name!r} holds no images")
     if any(side % pool for side in data.image_shape[:2]):
         raise ValueError(
             f"pool={pool}: expected a divisor of height and width, images are "
@@ -59,7 +63,11 @@ class PooledSource:
     @property
     def examples(self) -> Examples:
         """See `Source.examples`."""
-        return self.source.examples | {"image": jax.ShapeDtypeStruct(self.image_shape, np.uint8)}
+        smaller = {"image": self.image_shape, "labels": self.image_shape[:2]}
+        return {
+            name: jax.ShapeDtypeStruct(smaller.get(name, x.shape), x.dtype)
+            for name, x in self.source.examples.items()
+        }
 
     def __len__(self) -> int:
         return len(self.source)
@@ -74,7 +82,11 @@ class PooledSource:
 
     def column(self, name: str, indices: np.ndarray) -> np.ndarray:
         """See `Source.column`."""
-        return self.load(indices)[name] if name == "image" else self.source.column(name, indices)
+        return (
+            self.load(indices)[name]
+            if name in ("image", "labels")
+            else self.source.column(name, indices)
+        )
 
     def content(self, indices: np.ndarray) -> Content:
         """See `Source.content`."""
@@ -87,4 +99,8 @@ class PooledSource:
         images = arrays["image"]
         squares = (len(images), height, self.factor, width, self.factor, channels)
         means = images.reshape(squares).mean((2, 4), dtype=np.float32)
-        return arrays | {"image": np.rint(means).astype(np.uint8)}
+        smaller = {"image": np.rint(means).astype(np.uint8)}
+        if "labels" in arrays:
+            middle = slice(self.factor // 2, None, self.factor)
+            smaller["labels"] = arrays["labels"][:, middle, middle]
+        return arrays | smaller

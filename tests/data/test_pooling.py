@@ -30,3 +30,14 @@ def test_squares_must_fit(pool):
     whole = data.from_arrays(images, np.array([1, 0]), images, np.array([1, 0]))
     with pytest.raises(ValueError, match=f"pool={pool}"):
         data.pooled(whole, pool)
+
+
+def test_labels_of_pixels_are_those_in_the_middle():
+    labels = np.arange(2 * 4 * 6).reshape(2, 4, 6) % 5
+    images = np.repeat(labels[..., None], 3, -1).astype(np.uint8)
+    small = data.pooled(data.from_segmented_arrays(images, labels, images, labels), 2)
+    assert small.train.examples["labels"].shape == (2, 3) and small.image_shape == (2, 3, 3)
+    expected = labels[:, 1::2, 1::2]
+    np.testing.assert_array_equal(small.train.arrays["labels"], expected)
+    np.testing.assert_array_equal(small.test.column("labels"), expected)
+    assert small.task().mean[0] == pytest.approx(images.mean() / 255, abs=0.01)
