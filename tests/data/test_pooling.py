@@ -20,7 +20,7 @@ def test_pooling_averages_squares():
     assert small.train.images[1, 0, 0, 0] == round((255 + 1 + 4 + 5) / 4)
     np.testing.assert_array_equal(small.test.images, small.train.images[1:])
     source = small.train.source
-    np.testing.assert_array_equal(source.read(np.array([1]))[0][0], small.train.images[0])
+    np.testing.assert_array_equal(source.read(np.array([1]))["image"][0], small.train.images[0])
     assert data.pooled(whole, 1) is whole
 
 

@@ -133,7 +133,7 @@ def test_a_table_has_no_augmentation_and_no_pixels(cars):
         data.task(Augment(flip=True))
     assert data.task(Augment()) == data.task()
     assert datasets.pooled(data, 1) is data
-    with pytest.raises(ValueError, match="pool=2: expected 1, since .cars. holds no images"):
+    with pytest.raises(ValueError, match=r"pool=2: expected 1, since .cars. holds no images"):
         datasets.pooled(data, 2)
 
 
