@@ -1,9 +1,9 @@
 """Recipes: the settings with which a genotype's network is trained from scratch.
 
-A `Recipe` is plain data. `darts_recipe` and `nas_bench_201_recipe` are the published ones, and
-their keyword arguments change single settings: ``darts_recipe(epochs=20)``. `section` and
-`from_section` turn a recipe, the network's size and the seeds into the flat section `train` of
-a config and back.
+A `Recipe` is plain data. `darts_recipe`, `nas_bench_201_recipe` and `recurrent_recipe` are the
+published ones, and their keyword arguments change single settings: ``darts_recipe(epochs=20)``.
+`section` and `from_section` turn a recipe, the network's size and the seeds into the flat section
+`train` of a config and back.
 """
 
 import dataclasses
@@ -154,6 +154,29 @@ def nas_bench_201_recipe(**changes: Any) -> Recipe:
     return dataclasses.replace(published, **changes)
 
 
+def recurrent_recipe(**changes: Any) -> Recipe:
+    """The recipe of DARTS for recurrent cells (Liu et al., 2019, appendix A.2.2).
+
+    Meant for 850 channels and texts with a validation part. Windows are of one length here; that of
+    the authors' program is drawn around 35 in each step, and scales the learning rate.
+
+    Args:
+      **changes: settings that differ from the published ones.
+    """
+    published = Recipe(
+        epochs=8000,
+        batch_size=64,
+        learning_rate=20.0,
+        final_learning_rate=20.0,
+        momentum=0.0,
+        weight_decay=8e-7,
+        clip_norm=0.25,
+        averaging=5,
+    )
+    checks.names("a recipe", changes, [field.name for field in dataclasses.fields(Recipe)])
+    return dataclasses.replace(published, **changes)
+
+
 def warn_of_stem(space: SearchSpace, recipe: Recipe) -> None:
     """Warns where a network with DARTS' stem for ImageNet is to be trained as for CIFAR-10.
 
@@ -205,20 +228,38 @@ class Settings(NamedTuple):
 
     Attributes:
       recipe: how the network is trained.
-      channels: of the network.
-      cells: of the network, as its space counts them.
+      channels: of the network; None for those of the space.
+      cells: of the network, as its space counts them; likewise.
       seeds: one training for each.
     """
 
     recipe: Recipe
-    channels: int
-    cells: int
+    channels: int | None
+    cells: int | None
     seeds: tuple[int, ...]
+
+    def sized(self, space: SearchSpace) -> SearchSpace:
+        """The space with the size of the networks to train.
+
+        Raises:
+          ValueError: the space has no such size.
+        """
+        fields = [field.name for field in dataclasses.fields(space)]
+        sizes = {"channels": self.channels, "cells": self.cells}
+        sizes = {name: size for name, size in sizes.items() if size is not None}
+        for name, size in sizes.items():
+            if name not in fields:
+                raise ValueError(
+                    f"train.{name}={size}: expected None, since networks of the space "
+                    f"{space.name!r} have no {name}"
+                )
+        return dataclasses.replace(space, **sizes)
 
 
 PUBLISHED = {
     "darts": Settings(darts_recipe(), channels=36, cells=20, seeds=(0, 1, 2)),
     "nas_bench_201": Settings(nas_bench_201_recipe(), channels=16, cells=5, seeds=(0, 1, 2)),
+    "recurrent": Settings(recurrent_recipe(), channels=850, cells=None, seeds=(0, 1, 2)),
 }
 
 
@@ -267,7 +308,8 @@ def _read_section(values: dict[str, Any]) -> Settings:
     if missing := sorted(set(keys) - set(values)):
         raise ValueError(f"{missing[0]} must be there; dnas.jobs.recipe.published has all keys")
     for name in ("channels", "cells"):
-        checks.whole(name, values[name])
+        if values[name] is not None:
+            checks.whole(name, values[name])
     seeds = values["seeds"]
     if not isinstance(seeds, tuple | list) or not seeds:
         raise ValueError(f"seeds={checks.shown(seeds)}: expected a tuple of numbers")

@@ -15,6 +15,7 @@ from dnas.jobs import recipe
 from dnas.jobs.recipe import Recipe
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
+from dnas.spaces.recurrent import Recurrent
 
 STEPS = 8
 
@@ -60,6 +61,26 @@ def test_optimizer_is_pytorchs_sgd(settings):
         got = optax.apply_updates(got, updates)
     for mine, theirs in zip(got, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=1e-6)
+
+
+def test_networks_have_the_sizes_that_the_section_gives():
+    settings = recipe.PUBLISHED["recurrent"]
+    assert settings.recipe == Recipe(
+        epochs=8000,
+        batch_size=64,
+        learning_rate=20.0,
+        final_learning_rate=20.0,
+        momentum=0.0,
+        weight_decay=8e-7,
+        clip_norm=0.25,
+        averaging=5,
+    )
+    assert settings.sized(Recurrent(channels=300, nodes=4)) == Recurrent(channels=850, nodes=4)
+    assert settings._replace(channels=None).sized(Recurrent()) == Recurrent()
+    assert recipe.PUBLISHED["darts"].sized(DARTS()) == DARTS(channels=36, cells=20)
+    with pytest.raises(ValueError, match=r"train\.cells=20: expected None, since networks of the"):
+        recipe.PUBLISHED["darts"].sized(Recurrent())
+    assert recipe.from_section(recipe.section(settings)) == settings
 
 
 def test_published_numbers():

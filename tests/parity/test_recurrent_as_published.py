@@ -3,9 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from dnas.gradient import hypergrad, relax
+from dnas.gradient.bilevel import bilevel
+from dnas.spaces import Recurrent
 from dnas.spaces import recurrent_networks as networks
+from dnas.tasks import LanguageModelling
 
 BATCH, WIDTH, NODES = 5, 4, 3
 OPTIONS = ("none", "tanh", "relu", "sigmoid", "identity")
@@ -31,9 +36,10 @@ def edge(state, kernel, mask, name):
     """What one edge makes of a state, one image and one channel after the other."""
     new = np.empty_like(state)
     for b, row in enumerate(state):
-        for c in range(WIDTH):
+        width = len(row)
+        for c in range(width):
             gate = FUNCTIONS["sigmoid"]((row * mask[b]) @ kernel[:, c])
-            value = FUNCTIONS[name]((row * mask[b]) @ kernel[:, WIDTH + c])
+            value = FUNCTIONS[name]((row * mask[b]) @ kernel[:, width + c])
             new[b, c] = row[c] + gate * (value - row[c])
     return new
 
@@ -140,3 +146,73 @@ def test_a_mixture_that_chooses_is_the_discrete_cell_but_for_its_normalisation(m
         )
     wanted = discrete(arrays["state"], arrays["kernels"], arrays["mask"], NODES_OF, (1, 2, 3))
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def unrolled(p, weights, tokens, targets, carry):
+    """Loss of the search network on a window, and the state that it leaves."""
+    width, losses = carry.shape[1], []
+    for time in range(tokens.shape[1]):
+        x = p["embedding"][tokens[:, time]]
+        gate, value = np.split(np.concatenate([x, carry], 1) @ p["entry"], [width], 1)
+        first = carry + FUNCTIONS["sigmoid"](gate) * (np.tanh(value) - carry)
+        carry = mixed(first, p["kernels"], np.ones_like(first), weights)
+        logits = carry @ p["embedding"].T + p["bias"]
+        log = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        losses.append(-log[np.arange(len(log)), targets[:, time]])
+    return np.mean(losses), carry
+
+
+def softmax(alphas):
+    exponentials = np.exp(alphas)
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
+def test_a_step_of_the_first_order_search():
+    space = Recurrent(
+        channels=3, nodes=2, input_dropout=0, cell_dropout=0, hidden_dropout=0, output_dropout=0
+    )
+    search = bilevel(
+        space,
+        LanguageModelling(4, length=2),
+        relaxation=relax.softmax(),
+        hypergradient=hypergrad.first_order(),
+        weight_optimizer=optax.sgd(1.0),
+        alpha_optimizer=optax.sgd(1.0),
+        carry=space.initial_carry(5),
+        alpha_scale=1.0,
+    )
+    state = search.init(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), state.params)
+    carries = {name: rng.normal(size=(5, 3)).astype(np.float32) for name in ("train", "valid")}
+    tokens = rng.integers(0, 4, (4, 5, 2)).astype(np.int32)
+    batches = [
+        {"tokens": tokens[i], "targets": tokens[i + 1], "reset": np.zeros(5, bool)} for i in (0, 2)
+    ]
+    state = state._replace(params=params, carry=carries)
+    new, metrics = jax.jit(search.step)(state, *batches)
+
+    exact = {**params["head"], "entry": params["entry"], "kernels": params["kernels"]}
+    exact = {name: np.asarray(x, np.float64) for name, x in exact.items()}
+    alphas = np.asarray(state.alphas["recurrent"], np.float64)
+    windows = [
+        (b["tokens"], b["targets"], np.float64(carries[n]))
+        for b, n in zip(batches, ("train", "valid"), strict=True)
+    ]
+    # Alphas move first, along the gradient of the validation loss.
+    valid, left = unrolled(exact, softmax(alphas), *windows[1])
+    assert float(metrics["valid"]["loss"]) / 10 == pytest.approx(valid, rel=1e-5)
+    np.testing.assert_allclose(new.carry["valid"], left, rtol=1e-4, atol=1e-5)
+    gradient = slopes(lambda a: unrolled(exact, softmax(a), *windows[1])[0], {"a": alphas})["a"]
+    moved = np.asarray(new.alphas["recurrent"])
+    np.testing.assert_allclose(alphas - moved, gradient, rtol=1e-3, atol=2e-5)
+    # Then the weights, along that of the training loss at the new alphas.
+    train, left = unrolled(exact, softmax(np.float64(moved)), *windows[0])
+    assert float(metrics["train"]["loss"]) / 10 == pytest.approx(train, rel=1e-5)
+    np.testing.assert_allclose(new.carry["train"], left, rtol=1e-4, atol=1e-5)
+    gradients = slopes(lambda **p: unrolled(p, softmax(np.float64(moved)), *windows[0])[0], exact)
+    for name, wanted in gradients.items():
+        found = {**new.params["head"], **new.params}[name]
+        np.testing.assert_allclose(
+            exact[name] - np.asarray(found), wanted, rtol=2e-3, atol=5e-5, err_msg=name
+        )
