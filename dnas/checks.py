@@ -4,10 +4,12 @@ Numbers are finite and have upper bounds, generous ones: what lies beyond them o
 ends, long after it could have been said.
 """
 
+import contextlib
 import difflib
 import numbers
+import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 MOST_WHOLE = 1_000_000
@@ -38,6 +40,19 @@ def shown(value: Any) -> str:
     """A value as a message quotes it: its representation, cut to a part of one line."""
     text = " ".join(_line.repr(value).split())
     return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
+
+
+@contextlib.contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Puts the name of a setting in front of the errors of what it stands for.
+
+    ``channels=0: ...`` becomes ``space.channels=0: ...``, and any other text ``space: ...``.
+    """
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        joint = "." if re.match(r"[a-z_.]+(=| must| is missing)", str(error)) else ": "
+        raise type(error)(f"{key}{joint}{error}") from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ class Choice(NamedTuple):
     """A row whose options can be chosen.
 
     Attributes:
+      part: the part of the genotype that it belongs to.
       table: its table.
       index: its position there.
       row: its name.
@@ -31,17 +32,13 @@ class Choice(NamedTuple):
       traits: what the options are.
     """
 
+    part: str
     table: str
     index: int
     row: str
     options: tuple[str, ...]
     allowed: tuple[int, ...]
     traits: tuple[Traits, ...]
-
-    @property
-    def part(self) -> str:
-        """The part of the genotype that it belongs to."""
-        return self.table.split(".")[0]
 
     def is_skip(self, option: str | None) -> bool:
         """Whether that is one of its options, and a skip connection."""
@@ -63,7 +60,8 @@ def choices_of(space: SearchSpace) -> tuple[Choice, ...]:
     for table, decision in space.decisions.items():
         for index, row in enumerate(decision.rows):
             every = tuple(range(len(decision.options)))
-            choice = Choice(table, index, row, decision.options, every, decision.traits)
+            place = decision.part, table, index, row
+            choice = Choice(*place, decision.options, every, decision.traits)
             taken = [
                 space.discretize(replaced(every_one, choice, option, 2.0))[choice.part].get(row)
                 for option in every

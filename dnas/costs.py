@@ -182,11 +182,12 @@ def _tabulate(
 
     tables = {}
     found = sites(space, task)
-    for name, (rows, options) in space.decisions.items():
-        if not all("->" in row for row in rows):
+    for name, decision in space.decisions.items():
+        if not decision.chooses:
             continue  # weights of whole edges: no operations
+        part, rows, options = decision
         table = np.zeros((len(rows), len(options)))
-        for site in (site for site in found if site.part == name.split(".")[0]):
+        for site in (site for site in found if site.part == part):
             for r, row in enumerate(rows):
                 stride = site.stride if edges.ends(row)[0] < site.inputs else 1
                 for o, option in enumerate(options):

@@ -144,7 +144,9 @@ def report(
     Returns:
       Plain data, fit for JSON. For each table::
 
-        {'rows': {row: {'strongest': the option of the largest weight,
+        {'part': the part of the genotype,
+         'chooses': whether that takes one of the options in each row,
+         'rows': {row: {'strongest': the option of the largest weight,
                         'entropy': in nats,
                         'relative_entropy': entropy / log(number of options): 0 decided, 1 open,
                         'margin': largest weight minus the second largest}},
@@ -170,6 +172,8 @@ def _report_table(name: str, mix: Mapping[str, ArrayLike], decision: Decision) -
     described = {row.name: _report_row(row) for row in rows(mix[name], decision)}
     strongest = [row["strongest"] for row in described.values()]
     return {
+        "part": decision.part,
+        "chooses": decision.chooses,
         "rows": described,
         "relative_entropy": float(np.mean([r["relative_entropy"] for r in described.values()])),
         "margin": float(np.mean([r["margin"] for r in described.values()])),
@@ -245,13 +249,8 @@ def groups(report: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Mapping[st
 
 
 def group(name: str, table: Mapping[str, Any]) -> str:
-    """The kind of cell that a reported table belongs to; one that weighs edges is its own."""
-    return name if weighs_edges(table) else name.split(".")[0]
-
-
-def weighs_edges(table: Mapping[str, Any]) -> bool:
-    """Whether a reported table weighs the edges of a node, rather than chooses among options."""
-    return any("->" in row["strongest"] for row in table["rows"].values())
+    """The kind of cell that a reported table belongs to; one that only weighs is its own."""
+    return table["part"] if table["chooses"] else name
 
 
 def collapse_warning(
@@ -286,16 +285,16 @@ def collapse_warning(
     """
     kinds: dict[tuple[str, str], dict[str, Any]] = {}
     strongest: dict[str, dict[str, str]] = {}
-    for name, table in report.items():
-        if not weighs_edges(table):
-            part = name.split(".")[0]
+    for table in report.values():
+        if table["chooses"]:
+            part = table["part"]
             options = {row: facts["strongest"] for row, facts in table["rows"].items()}
             strongest.setdefault(part, {}).update(options)
             kinds |= {(part, row): table["kinds"] for row in options}
     found: dict[str, Mapping[str, Mapping[str, str]]] = {"strongest options": strongest}
     if genotype is not None:
         found["genotype's choices"] = {part: genotype[part] for part in genotype.parts()}
-    cells = {name.split(".")[0]: count for name, count in (layers or {}).items()}
+    cells = {report[name]["part"]: count for name, count in (layers or {}).items()}
     lines = []
     for what, parts in found.items():
         idle, weightless = (

@@ -5,7 +5,7 @@ there are; `alphas` and `mix` are dictionaries with one array ``[rows, options]`
 table of decisions. Alphas are logits, a mix holds the weights that a relaxation made of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -42,20 +42,39 @@ class Traits(NamedTuple):
 class Decision(NamedTuple):
     """One table of architecture parameters.
 
-    Where options are operations, it is a `dnas.nn.operations.Operations`, which knows their traits.
+    Where options are operations, it is a `dnas.nn.operations.Operations`, which knows their traits;
+    where they are only weighed, a `Weighing`.
 
     Attributes:
+      part: the part of the genotype that it decides, by name: ``'normal'`` for normal cells.
       rows: what is decided, by name: ``'0->2'`` for an edge of a cell, for instance.
       options: the candidates of every row, by name: ``'skip_connect'``, ...
     """
 
+    part: str
     rows: tuple[str, ...]
     options: tuple[str, ...]
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the genotype takes one of the options in each row."""
+        return True
 
     @property
     def traits(self) -> tuple[Traits, ...]:
         """What each option is; nothing in particular where options are no operations."""
         return (Traits(),) * len(self.options)
+
+
+class Weighing(Decision):
+    """A table whose options are weighed, and none is chosen: the edges that lead to a node."""
+
+    __slots__ = ()
+
+    @property
+    def chooses(self) -> bool:
+        """The genotype names none of them."""
+        return False
 
 
 class Mixing(NamedTuple):
@@ -99,10 +118,12 @@ class NetworkOutput(NamedTuple):
 class SearchSpace(Protocol):
     """What every search space offers; implementations are frozen dataclasses.
 
+    What only some spaces can do is in `dnas.capabilities`. `dnas.testing.check_space` checks a
+    space of one's own.
+
     Attributes:
       name: the space's name in genotypes and configs.
       decisions: the tables of decisions, by name.
-      layers: for each table, how many cells of the supernet it decides.
     """
 
     name: str
@@ -110,17 +131,6 @@ class SearchSpace(Protocol):
     @property
     def decisions(self) -> Mapping[str, Decision]:
         """The tables of decisions, by name."""
-
-    @property
-    def layers(self) -> Mapping[str, int]:
-        """For each table, how many cells of the supernet it decides."""
-
-    def restrict(self, keep: Mapping[str, Mapping[str, Sequence[str]]]) -> "SearchSpace":
-        """The space in which some rows have fewer candidates: ``{part: {row: candidates}}``.
-
-        Raises:
-          ValueError: a part or row does not exist, or did not have such a candidate.
-        """
 
     def supernet(self, task: Task, *, rngs: nnx.Rngs) -> nnx.Module:
         """The network of all candidates: ``net(inputs, mix, key=None, *, ...) -> outputs``.
@@ -154,12 +164,6 @@ class SearchSpace(Protocol):
     def validate(self, genotype: Genotype) -> None:
         """Raises ValueError, naming the culprit, unless the genotype belongs to this space."""
 
-    def parse(self, text: str) -> Genotype:
-        """Reads the text form in which the space's authors publish architectures."""
-
-    def format(self, genotype: Genotype) -> str:
-        """Writes that form."""
-
 
 def initial_alphas(
     decisions: Mapping[str, Decision], key: jax.Array, scale: float = 1e-3
@@ -177,13 +181,13 @@ def identities(space: SearchSpace, part: str) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(
             option
-            for name, decision in space.decisions.items()
+            for decision in space.decisions.values()
             for option, traits in zip(decision.options, decision.traits, strict=True)
-            if traits.identity and name.split(".")[0] == part
+            if traits.identity and decision.part == part
         )
     )
 
 
 def first_part(space: SearchSpace) -> str:
     """The first part of the genotype: normal cells in the DARTS space."""
-    return next(iter(space.decisions)).split(".")[0]
+    return next(iter(space.decisions.values())).part

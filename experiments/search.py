@@ -1,5 +1,7 @@
 """The launcher of `dnas.cli.search`: python -m experiments.search --help."""
 
+import sys
+
 if __name__ == "__main__":
     from experiments import starting
 
@@ -7,5 +9,4 @@ if __name__ == "__main__":
 
     from dnas.cli import search
 
-    __doc__ = search.__doc__  # which --help shows
-    search.main()
+    search.main(sys.argv)

@@ -1,5 +1,7 @@
 """The launcher of `dnas.cli.train`: python -m experiments.train --help."""
 
+import sys
+
 if __name__ == "__main__":
     from experiments import starting
 
@@ -7,5 +9,4 @@ if __name__ == "__main__":
 
     from dnas.cli import train
 
-    __doc__ = train.__doc__  # which --help shows
-    train.main()
+    train.main(sys.argv)

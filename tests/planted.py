@@ -70,7 +70,7 @@ class Planted:
         """The options worth most on each edge, by the option's worth; 'none' does not count."""
         found = {}
         for name, decision in self.space.decisions.items():
-            if name.split(".")[0] == part:
+            if decision.part == part:
                 for row, values in zip(decision.rows, self.worth[name], strict=True):
                     named = dict(zip(decision.options, values, strict=True))
                     if self.space.name == "darts":

@@ -28,7 +28,7 @@ def batch(size=2):
 
 def build(preset, space, **options):
     options = {"steps_per_epoch": 3, "epochs": 10, **options}
-    return preset.build(preset.modify(space), TASK, **options)
+    return preset.build(preset.modified(space), TASK, **options)
 
 
 def check_step(search):

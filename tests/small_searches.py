@@ -25,9 +25,9 @@ SPACE = nas_bench_201.NASBench201(
 EPOCHS = 3  # P-DARTS has three stages
 # What is at the end costs time on top of the epochs, and has tests of its own.
 SHORT = {
-    "darts_pt": {"selection": selection.perturbation(0.5)},
-    "random_weight_sharing": {"selection": selection.best_of_samples(4)},
-    "dnas": {"selection": selection.short_trainings(epochs=0.5, count=4, longer=1)},
+    "darts_pt": {"selection": presets.part(selection.perturbation, epochs=0.5)},
+    "random_weight_sharing": {"selection": presets.part(selection.best_of_samples, count=4)},
+    "dnas": {"selection": presets.part(selection.short_trainings, epochs=0.5, count=4, longer=1)},
 }
 
 

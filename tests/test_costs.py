@@ -31,8 +31,8 @@ def size(space, genotype):
 def cost(table, space, genotype):
     """The sum of the costs of a genotype's choices."""
     total = 0
-    for name, (rows, options) in space.decisions.items():
-        for row, option in genotype[name.split(".")[0]].items():
+    for name, (part, rows, options) in space.decisions.items():
+        for row, option in genotype[part].items():
             if row in rows:
                 total += table[name][rows.index(row), options.index(option)]
     return total

@@ -11,7 +11,7 @@ from dnas import discretize, edges
 from dnas.discretize import Row
 from dnas.genotype import Genotype
 from dnas.nn.operations import Operations
-from dnas.space import Decision
+from dnas.space import Decision, Weighing
 from dnas.spaces import DARTS, NASBench201
 
 CONV = "nor_conv_1x1"
@@ -20,11 +20,11 @@ DARTS_ROWS = ("0->2", "1->2", "0->3", "1->3", "2->3")
 
 
 def table(*weights):
-    return np.array(weights), Operations(DARTS_ROWS, OPTIONS)
+    return np.array(weights), Operations("normal", DARTS_ROWS, OPTIONS)
 
 
 def test_argmax_takes_the_largest_and_the_first_of_equals():
-    decision = Decision(("a", "b", "c"), OPTIONS)
+    decision = Decision("cell", ("a", "b", "c"), OPTIONS)
     weights = [[0.7, 0.1, 0.1, 0.1], [0.1, 0.2, 0.4, 0.3], [0.1, 0.4, 0.1, 0.4]]
     expected = {"a": "none", "b": CONV, "c": "skip_connect"}
     assert discretize.argmax(weights, decision) == expected
@@ -81,14 +81,17 @@ def published_parse(weights, options):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_top_edges_agrees_with_the_published_rule(seed):
-    decision = Operations(tuple(edges.name(s, t) for t in range(2, 6) for s in range(t)), OPTIONS)
+    rows = tuple(edges.name(s, t) for t in range(2, 6) for s in range(t))
+    decision = Operations("cell", rows, OPTIONS)
     weights = np.random.default_rng(seed).integers(0, 4, (14, 4)) / 4  # full of ties
     expected = published_parse(weights, OPTIONS)
     assert list(discretize.top_edges(weights, decision).items()) == expected
 
 
 def test_top_edges_joins_tables_in_any_order():
-    first = discretize.rows([[0.5, 0.5], [0.9, 0.1]], Decision(("1->2", "0->3"), ("a", "b")))
+    first = discretize.rows(
+        [[0.5, 0.5], [0.9, 0.1]], Decision("cell", ("1->2", "0->3"), ("a", "b"))
+    )
     second = [Row("0->2", ("none", "c", "d"), np.array([0.4, 0.1, 0.5]))]
     assert list(discretize.top_edges_of(first + second).items()) == [
         ("0->2", "d"),  # as strong as 1->2, from a lower node
@@ -100,17 +103,17 @@ def test_top_edges_joins_tables_in_any_order():
 
 
 def test_errors_name_the_culprit():
-    decision = Decision(("0->2", "1->2"), ("a", "none"))
+    decision = Decision("cell", ("0->2", "1->2"), ("a", "none"))
     with pytest.raises(ValueError, match=r"shape \(2, 2\).*got \(2, 3\)"):
         discretize.argmax(np.ones((2, 3)), decision)
     with pytest.raises(ValueError, match=r"'1->2'.*not finite"):
         discretize.argmax([[1, 0], [math.nan, 0]], decision)
     with pytest.raises(ValueError, match="edge, such as '0->2', got 'kernel'"):
-        discretize.top_edges([[1.0, 0.0]], Decision(("kernel",), ("a", "b")))
+        discretize.top_edges([[1.0, 0.0]], Decision("cell", ("kernel",), ("a", "b")))
     with pytest.raises(ValueError, match="'0->2' has only excluded options: none"):
-        discretize.top_edges([[1.0]], Operations(("0->2",), ("none",)))
+        discretize.top_edges([[1.0]], Operations("cell", ("0->2",), ("none",)))
     with pytest.raises(ValueError, match="'0->2' occurs twice"):
-        discretize.top_edges([[1.0], [1.0]], Decision(("0->2", "0->2"), ("a",)))
+        discretize.top_edges([[1.0], [1.0]], Decision("cell", ("0->2", "0->2"), ("a",)))
     with pytest.raises(ValueError, match="keep=0"):
         discretize.top_edges(np.ones((2, 2)), decision, keep=0)
     with pytest.raises(ValueError, match="later node"):
@@ -119,8 +122,8 @@ def test_errors_name_the_culprit():
 
 def test_report_of_decided_open_and_single_rows():
     decisions = {
-        "cell": Decision(("0->1", "0->2", "1->2"), OPTIONS),
-        "kernel": Decision(("k",), ("3",)),
+        "cell": Decision("cell", ("0->1", "0->2", "1->2"), OPTIONS),
+        "kernel": Decision("kernel", ("k",), ("3",)),
     }
     mix = {
         "cell": jnp.array([[0.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.1, 0.2, 0.6, 0.1]]),
@@ -152,8 +155,12 @@ def test_report_of_decided_open_and_single_rows():
 
 
 def test_tables_of_single_edges_are_summed_up_in_a_line():
-    decisions = {f"cell.0->{i}": Operations((f"0->{i}",), ("none", "skip_connect")) for i in (1, 2)}
-    decisions["cell.3"] = Decision(("3",), ("0->3", "1->3"))  # weights of edges: a line of its own
+    decisions = {
+        f"cell.0->{i}": Operations("cell", (f"0->{i}",), ("none", "skip_connect")) for i in (1, 2)
+    }
+    decisions["cell.3"] = Weighing(
+        "cell", ("3",), ("0->3", "1->3")
+    )  # weights of edges: a line of its own
     mix = {name: np.array([[0.5, 0.5]]) for name in decisions} | {
         "cell.0->2": np.array([[0.0, 1.0]])
     }
@@ -166,7 +173,7 @@ def test_tables_of_single_edges_are_summed_up_in_a_line():
 
 
 def test_report_refuses_logits_and_missing_tables():
-    decisions = {"cell": Decision(("a",), ("x", "y"))}
+    decisions = {"cell": Decision("cell", ("a",), ("x", "y"))}
     with pytest.raises(ValueError, match=r"'a'.*not logits"):
         discretize.report({"cell": np.array([[-1.0, 2.0]])}, decisions)
     with pytest.raises(ValueError, match=r"no weights for table 'cell'.*'normal'"):
@@ -175,7 +182,7 @@ def test_report_refuses_logits_and_missing_tables():
 
 def edge_table(options, *strongest):
     """A decision whose rows have these strongest options, and its mixing weights."""
-    decision = Operations(tuple(f"0->{i + 1}" for i in range(len(strongest))), options)
+    decision = Operations("cell", tuple(f"0->{i + 1}" for i in range(len(strongest))), options)
     return decision, np.array([[float(o == s) for o in options] for s in strongest])
 
 
@@ -200,7 +207,7 @@ def test_collapse_warning_reads_report_and_genotype():
     options = ("none", "skip_connect", "nor_conv_3x3", CONV, *kernels)
     decided, mix = edge_table(options, *["none"] * 8)
     open_, spread = edge_table(options, *[CONV] * 8)
-    decisions = {"normal": decided, "reduce": open_}
+    decisions = {"normal": decided._replace(part="normal"), "reduce": open_._replace(part="reduce")}
     report = discretize.report({"normal": mix, "reduce": spread}, decisions)
     assert report["normal"]["kinds"]["idle"] == {
         "options": ["none", "skip_connect"],
@@ -228,7 +235,7 @@ def test_collapse_warning_counts_the_edges_of_a_cell_together():
     # Spaces whose edges differ in their candidates have one table for each edge.
     decisions = {
         f"normal.{i}->9": Operations(
-            (f"{i}->9",), ("skip_connect", "nor_conv_3x3", CONV)[: 2 + i % 2]
+            "normal", (f"{i}->9",), ("skip_connect", "nor_conv_3x3", CONV)[: 2 + i % 2]
         )
         for i in range(4)
     }
@@ -285,7 +292,7 @@ def test_few_cells_without_weights_are_no_collapse():
 
 def test_names_alone_make_no_option_idle():
     decision = Decision(
-        ("layer 0", "layer 1", "layer 2", "layer 3"), ("none", "skip_connect", "tanh")
+        "layers", ("layer 0", "layer 1", "layer 2", "layer 3"), ("none", "skip_connect", "tanh")
     )
     report = discretize.report({"layers": np.eye(3)[[0, 1, 0, 1]]}, {"layers": decision})
     genotype = Genotype.create("own", {"layers": dict.fromkeys(decision.rows, "skip_connect")})

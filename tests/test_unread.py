@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import pytest
 from flax import nnx
+from toys import Rows
 
 from dnas import presets, spaces
 from dnas.gradient.fit import check_tables
@@ -74,12 +75,12 @@ class Forgetful(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Own:
+class Own(Rows):
     name = "own"
 
     @property
     def decisions(self):
-        return {name: Decision(("row",), ("a", "b")) for name in ("first", "second")}
+        return {name: Decision(name, ("row",), ("a", "b")) for name in ("first", "second")}
 
     def supernet(self, task, *, rngs):
         return Forgetful(task, rngs)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from toys import Rows
 
 from dnas import data as datasets
 from dnas.genotype import Genotype
@@ -38,7 +39,7 @@ class ToyNetwork(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Toy:
+class Toy(Rows):
     channels: int = 4
     cells: int = 1
     head: bool = True
@@ -47,7 +48,7 @@ class Toy:
 
     @property
     def decisions(self):
-        return {"cell": Decision(("only",), tuple(ACTIVATIONS))}
+        return {"cell": Decision("cell", ("only",), tuple(ACTIVATIONS))}
 
     def genotype(self, activation):
         return Genotype.create(self.name, {"cell": {"only": activation}})
@@ -56,13 +57,6 @@ class Toy:
         if auxiliary and not self.head:
             raise ValueError("no auxiliary head")
         return ToyNetwork(genotype["cell"]["only"], task, self.channels, auxiliary, rngs)
-
-    def sample(self, rng):
-        return self.genotype(list(ACTIVATIONS)[rng.integers(len(ACTIVATIONS))])
-
-    def validate(self, genotype):
-        if genotype.space != self.name:
-            raise ValueError(f"expected the space 'toy', got {genotype.space!r}")
 
 
 @pytest.fixture

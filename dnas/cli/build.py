@@ -1,56 +1,43 @@
 """From the sections of a config to the objects they stand for, checked key by key.
 
-Settings that nothing reads are errors, never ignored: keys of a section that are None are
-left to the method or space, any other value must have an effect.
+A config is nested dictionaries. Settings that nothing reads are errors, never ignored: keys of a
+section that are None are left to the method or space, any other value must have an effect.
 """
 
-import contextlib
 import dataclasses
 import os
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from dnas import checks, presets
+from dnas import checks, parts, presets
 from dnas import data as datasets
-from dnas.cli.flags import choose, reject_unknown
-from dnas.cli.parts import PART_KEYS, PARTS
+from dnas.checks import naming
+from dnas.cli import keys
+from dnas.parts import Part
+from dnas.presets.kinds import KINDS, named
 from dnas.space import SearchSpace
 from dnas.spaces import DARTS, SPACES
 
-_SPACE_KEYS = ("name", "channels", "cells", "nodes", "stages", "stem_multiplier", "stem", "subset")
-_NOT_AUGMENT = ("name", "data_dir", "path", "size", "train_limit", "pool")
-_NOT_READ = ("name", "train_limit", "pool", *datasets.Augment._fields)
-_DATA_KEYS = (*_NOT_AUGMENT, *datasets.Augment._fields)
-_TOP_KEYS = ("seed", "preset", "space", "data", "search", "train", "compare_random", "table")
+Config = Mapping[str, Any]
+
+_NOT_LOADED = ("train_limit", "pool", *datasets.Augment._fields)
 
 
-# The numbers among the attributes of a preset, by their types; its other parts have no keys.
-NUMBERS = {
-    f.name: f.type
-    for f in dataclasses.fields(presets.Preset)
-    if f.type in (int, float) or f.name == "alpha_betas"
-}
-_SEARCH_KEYS = (*PARTS, *(key for keys in PART_KEYS.values() for key in keys), *NUMBERS)
-
-
-def check_keys(config: ConfigDict, needed: tuple[str, ...]) -> None:
-    """Checks the keys at the top of a config and the seed.
+def check_keys(config: Config, needed: tuple[str, ...]) -> None:
+    """Checks the keys of a config, the types of their values, and the seed.
 
     Raises:
-      ValueError: one is unknown or missing.
+      ValueError: one is unknown, of another type, or missing.
     """
-    reject_unknown("config", config, _TOP_KEYS)
+    keys.check(config)
     for key in needed:
-        if key not in config:
+        if config.get(key) is None:
             raise ValueError(f"config.{key} is missing; the config file must set it")
     with naming("config"):
-        checks.seed("seed", config.seed)
+        checks.seed("seed", config["seed"])
 
 
-def make_space(config: ConfigDict, given: Collection[str] = ()) -> SearchSpace:
+def make_space(config: Config, given: Collection[str] = ()) -> SearchSpace:
     """The search space of ``config.space``; its keys are the arguments of the space's class.
 
     Args:
@@ -58,95 +45,126 @@ def make_space(config: ConfigDict, given: Collection[str] = ()) -> SearchSpace:
       given: the keys that the command line sets. Where it names another space, what the config
         file says of the space that it meant is dropped.
     """
-    section = config.space
-    reject_unknown("config.space", section, _SPACE_KEYS)
-    space = choose("config.space.name", section.name, SPACES)
-    settings = _given(section, "name", "subset")
-    fields = [field.name for field in dataclasses.fields(space)]
-    if section.get("subset") is not None and section.name != "darts":
-        raise ValueError(f"config.space.subset is not used by the space {section.name!r}")
-    for key in [key for key in settings if key not in fields]:
+    settings = _given(config["space"])
+    name = settings.pop("name", None)
+    space = _choose("config.space.name", name, SPACES)
+    allowed = [field.name for field in dataclasses.fields(space)]
+    if space is DARTS:
+        allowed.append("subset")
+    for key in [key for key in settings if key not in allowed]:
         if f"space.{key}" in given or "space.name" not in given:
-            raise ValueError(f"config.space.{key} is not used by the space {section.name!r}")
+            raise ValueError(f"config.space.{key} is not used by the space {name!r}")
         del settings[key]
     with naming("config.space"):
-        if section.get("subset") is not None:
-            return DARTS.subset(section.subset, **settings)
-        return space(**settings)
+        subset = settings.pop("subset", None)
+        return space(**settings) if subset is None else DARTS.subset(subset, **settings)
 
 
-def make_data(config: ConfigDict) -> datasets.Dataset:
+def make_data(config: Config) -> datasets.Dataset:
     """The data set of ``config.data``, with its `pool` and `train_limit` applied."""
-    section = config.data
-    reject_unknown("config.data", section, _DATA_KEYS)
+    section = _given(config["data"])
     with naming("config.data"):
-        data = datasets.load(section.name, **_given(section, *_NOT_READ))
-        data = datasets.pooled(data, section.get("pool", 1))
-    if section.get("train_limit") is None:
+        data = datasets.load(**{k: v for k, v in section.items() if k not in _NOT_LOADED})
+        if "pool" in section:
+            data = datasets.pooled(data, section["pool"])
+    if "train_limit" not in section:
         return data
     with naming("config.data.train_limit"):
-        limited = datasets.limit(data.train, section.train_limit, config.seed)
+        limited = datasets.limit(data.train, section["train_limit"], config["seed"])
     return dataclasses.replace(data, train=limited)
 
 
-def make_augment(config: ConfigDict) -> datasets.Augment:
+def make_augment(config: Config) -> datasets.Augment:
     """What a search does to images: the augmentation keys of ``config.data``."""
-    reject_unknown("config.data", config.data, _DATA_KEYS)
+    section = _given(config["data"])
     with naming("config.data"):
-        augment = datasets.Augment(**_given(config.data, *_NOT_AUGMENT))
+        fields = datasets.Augment._fields
+        augment = datasets.Augment(**{key: section[key] for key in fields if key in section})
         datasets.preprocess(augment, (0.0,), (1.0,))  # raises what is out of range
     return augment
 
 
-def make_preset(config: ConfigDict) -> presets.Preset:
+def make_preset(config: Config) -> presets.Preset:
     """The method that ``config.preset`` names, with the changes of ``config.search``.
 
-    Every key of the section that is None leaves its attribute of `dnas.presets.Preset` as the
-    method has it.
+    A part whose name is given takes the place of the method's; settings without a name change the
+    method's own part. Every key that is None leaves what the method has.
     """
-    factory = choose("config.preset", config.preset, presets.PRESETS)
-    section = config.search
-    reject_unknown("config.search", section, _SEARCH_KEYS)
-    parts = {}
-    for name in PARTS:
-        parts |= _make_part(section, name)
-    numbers = {name: value for name, value in _given(section).items() if name in NUMBERS}
+    factory = _choose("config.preset", config["preset"], presets.PRESETS)
+    own, section, changes = factory(), config["search"], {}
+    for key, value in _given(section).items():
+        if key not in KINDS:
+            schedule = keys.SECTIONS["search"][key].type is keys.SCHEDULE
+            changes[key] = _schedule(value) if schedule else value
+        elif (settings := _given(value)) and key == "regularizers":
+            before = own.regularizers[0] if len(own.regularizers) == 1 else None
+            part = _part(f"config.search.{key}", key, settings, before)
+            changes[key] = () if part is None else (part,)
+        elif settings:
+            changes[key] = _part(f"config.search.{key}", key, settings, getattr(own, key))
     with naming("config.search"):
-        return factory(**numbers, **parts)
+        return factory(**changes)
 
 
-def _make_part(section: ConfigDict, name: str) -> dict[str, Any]:
-    """A part of ``config.search`` by its attribute; nothing where the method's own stays."""
-    chosen, (attribute, choices) = section.get(name), PARTS[name]
-    settings = {key: value for key, value in _given(section).items() if key in PART_KEYS[name]}
-    part = None if chosen is None else choose(f"config.search.{name}", chosen, choices)
+def _part(where: str, kind: str, settings: dict[str, Any], own: Any) -> Part | None:
+    """The part that a section stands for.
+
+    Args:
+      where: the section's dotted name.
+      kind: of the part.
+      settings: the section.
+      own: the method's part; None where there is none.
+    """
+    known = keys.PartKey(kind)
+    name = settings.pop("name", None)
+    if name is None and not isinstance(own, Part):
+        users = dict.fromkeys(user for key in settings for user in known.users(key))
+        raise ValueError(
+            f"{where}.{next(iter(settings))} needs {where}.name to be set, to one of "
+            f"{', '.join(users)}: this method has no part of its own there"
+        )
+    chosen = own.name if name is None else _choose(f"{where}.name", name, known.names)
     for key in settings:
-        users = ", ".join(repr(user) for user, other in choices.items() if key in other.keys)
-        if part is None:
-            raise ValueError(
-                f"config.search.{key} needs config.search.{name} to be set, to one of {users}; "
-                "those of the preset's own parts are changed in Python"
-            )
-        if key not in part.keys:
-            raise ValueError(
-                f"config.search.{key} is not used by config.search.{name}={chosen!r}, only by "
-                f"{users}"
-            )
-    with naming("config.search"):
-        return {} if part is None else {attribute: part.make(**settings)}
+        users = known.users(key)
+        if chosen not in users:
+            meant = f"{where}.name={chosen}" if name else f"{chosen}, the part of this method"
+            raise ValueError(f"{where}.{key} is not used by {meant}, only by {', '.join(users)}")
+    if chosen == keys.NONE:
+        return None
+    types = keys.settings_of(own.factory if name is None else _factory(kind, chosen))
+    values = {}
+    for key, value in settings.items():
+        type_ = types[key]
+        if isinstance(type_, keys.PartKey):
+            before = None if name else dict(own.settings).get(key)
+            value = _part(f"{where}.{key}", type_.kind, _given(value), before)
+        elif type_.type is keys.SCHEDULE:
+            value = _schedule(value)
+        values[key] = value
+    with naming(where):
+        return own.changed(**values) if name is None else named(kind, name, **values)
 
 
-def make_table(config: ConfigDict) -> Any:
+def _factory(kind: str, name: str) -> Any:
+    return next(f for f in KINDS[kind].factories if f.__name__ == name)
+
+
+def _schedule(value: Any) -> Any:
+    """Two numbers are the ends of a linear schedule."""
+    return parts.linear(*value) if isinstance(value, tuple | list) else value
+
+
+def make_table(config: Config) -> Any:
     """The tabular benchmark in the file ``config.table``; None where there is none."""
-    path = config.get("table")
+    path, space = config.get("table"), config["space"].get("name")
     if path is None:
         return None
-    if config.space.name != "nas_bench_201":
+    if space != "nas_bench_201":
         raise ValueError(
             f"config.table is a table of the space 'nas_bench_201'; it says nothing about "
-            f"config.space.name={config.space.name!r}"
+            f"config.space.name={space!r}"
         )
-    if not isinstance(path, str) or not os.path.isfile(path):
+    if not os.path.isfile(path):
         raise ValueError(f"config.table={checks.shown(path)}: there is no such file")
     from dnas.benchmarks import NASBench201
 
@@ -154,27 +172,25 @@ def make_table(config: ConfigDict) -> Any:
         return NASBench201(path)
 
 
-def make_recipe(config: ConfigDict) -> Any:
+def make_recipe(config: Config) -> Any:
     """How found architectures are trained: ``config.train``, see `dnas.jobs.recipe`."""
     from dnas.jobs import recipe
 
     if config.get("train") is None:
         raise ValueError("config.train is missing: it says how architectures are trained")
     with naming("config"):
-        return recipe.from_section(config.train)
+        return recipe.from_section(config["train"])
 
 
-@contextlib.contextmanager
-def naming(key: str) -> Iterator[None]:
-    """Puts the key of a config in front of the errors of what it stands for."""
-    try:
-        yield
-    except (ValueError, FileNotFoundError) as error:
-        # 'channels=0: ...' becomes 'config.space.channels=0: ...'
-        joint = "." if re.match(r"[a-z_.]+(=| must)", str(error)) else ": "
-        raise type(error)(f"{key}{joint}{error}") from error
+def _choose(key: str, value: Any, choices: Any) -> Any:
+    """What a name stands for; ValueError with the key and the choices where it is none of them."""
+    if not isinstance(value, str) or value not in choices:
+        hint = checks.did_you_mean(value, choices) if isinstance(value, str) else ""
+        expected = ", ".join(choices)
+        raise ValueError(f"{key}={checks.shown(value)}: expected one of {expected}{hint}")
+    return choices[value] if isinstance(choices, Mapping) else value
 
 
-def _given(section: ConfigDict, *without: str) -> dict[str, Any]:
+def _given(section: Config) -> dict[str, Any]:
     """The settings of a section that are not left to their defaults."""
-    return {k: v for k, v in section.items() if v is not None and k not in without}
+    return {key: value for key, value in section.items() if value is not None}

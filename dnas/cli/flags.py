@@ -1,26 +1,23 @@
-"""What the scripts' command lines share: flags, checks, errors, the compilation cache.
+"""What the commands' flags share: checks, errors, the compilation cache.
 
-A script calls `define` and `main` when it is run, and neither when it is imported. Whatever a user
+A command calls `define` and `main` when it is run, and neither when it is imported. Whatever a user
 got wrong is said in one line on stderr that names the key, before anything is compiled, with exit
 code 1 and without a traceback.
 """
 
 import dataclasses
-import pathlib
-import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from absl import app, logging
 from absl import flags as absl_flags
-from ml_collections import ConfigDict, config_flags
 
-absl_flags.disclaim_key_flags()  # --help of a script shows these flags as its own
+absl_flags.disclaim_key_flags()  # --help of a command shows these flags as its own
 _FLAGS = absl_flags.FLAGS
-_DEFAULT = pathlib.Path(__file__).parents[2] / "experiments" / "configs" / "digits.py"
+DEFAULT = "digits"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,22 +25,26 @@ class Settings:
     """What the command line says.
 
     Attributes:
-      config: the config file's settings with the overrides of the command line.
+      config: the config's settings with those of the command line, as nested dictionaries.
+      given: the dotted keys that the command line sets.
       workdir: the working directory; None writes nothing.
       parallel: ``'none'`` or ``'pmap'``.
       progress: whether to show progress.
     """
 
-    config: ConfigDict
+    config: dict[str, Any]
+    given: frozenset[str]
     workdir: str | None
     parallel: str
     progress: bool
 
 
 def define() -> None:
-    """Defines the flags; call it where a script is run."""
-    config_flags.DEFINE_config_file(
-        "config", None, "The config file, digits by default; --config.key=value overrides it."
+    """Defines the flags; call it where a command is run."""
+    absl_flags.DEFINE_string(
+        "config",
+        DEFAULT,
+        "Name of a config of the package, or path of a file; --config.KEY=VALUE changes it.",
     )
     absl_flags.DEFINE_string(
         "workdir", None, "Where files are written, and resumed from. Without it nothing is written."
@@ -60,25 +61,44 @@ def define() -> None:
     )
 
 
-def main(prepare: Callable[[Settings], Any], run: Callable[[Settings, Any], None]) -> None:
-    """Runs a script.
+def main(
+    argv: Sequence[str],
+    prepare: Callable[[Settings], Any],
+    run: Callable[[Settings, Any], None],
+    usage: Callable[[], str],
+) -> None:
+    """Runs a command.
 
     Args:
+      argv: name of the command and its arguments.
       prepare: checks the settings and makes of them what `run` needs, without compiling
         anything. ValueError, OSError and ImportError are taken as the user's and shown as one line.
       run: does the work with what `prepare` made.
+      usage: what --help shows above the flags.
     """
+    given: dict[str, str] = {}
 
-    def guarded(argv):
+    def parse(argv: Sequence[str]) -> list[str]:
+        others, mine = _parse(argv, usage)
+        given.update(mine)
+        return others
+
+    def guarded(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             fail(f"unexpected argument {argv[1]!r}; settings are given as --config.key=value")
         if not _FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # libraries are talkative at INFO
-        # Outside of a loop there is nothing to save, so a signal ends the script at once.
+        # Outside of a loop there is nothing to save, so a signal ends the command at once.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _terminate)
         _show_warnings()
-        settings = Settings(_FLAGS.config, _FLAGS.workdir, _FLAGS.parallel, _FLAGS.progress)
+        settings = Settings(
+            _config(_FLAGS.config, given),
+            frozenset(given),
+            _FLAGS.workdir,
+            _FLAGS.parallel,
+            _FLAGS.progress,
+        )
         if _FLAGS.cache:
             _keep_compiled()
         try:
@@ -86,12 +106,7 @@ def main(prepare: Callable[[Settings], Any], run: Callable[[Settings, Any], None
         except KeyboardInterrupt:  # the second one, while the first was heeded
             fail("interrupted", code=130)
 
-    app.run(guarded, flags_parser=_parse)
-
-
-def given() -> frozenset[str]:
-    """The dotted keys of the config that the command line sets."""
-    return frozenset(config_flags.get_override_values(_FLAGS["config"]))
+    app.run(guarded, argv=list(argv), flags_parser=parse)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
@@ -100,57 +115,38 @@ def fail(message: str, code: int = 1) -> NoReturn:
     sys.exit(code)
 
 
-def reject_unknown(section: str, settings: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """Raises ValueError for keys that nothing reads.
+def _config(source: str, given: dict[str, str]) -> dict[str, Any]:
+    """The config with the values of the command line; ends the command where there is none."""
+    from dnas.cli import config
 
-    Args:
-      section: the dotted name of the section, for the message.
-      settings: the section.
-      known: the keys it may have.
-    """
-    for key in settings:
-        if key not in known:
-            raise ValueError(f"{section}.{key} is unknown; the keys are {', '.join(known)}")
-
-
-def choose(key: str, value: Any, choices: Mapping[str, Any] | tuple[str, ...]) -> Any:
-    """What a name stands for; ValueError with the key and the choices where it is none of them."""
-    if not isinstance(value, str) or value not in choices:
-        from dnas import checks  # late: --help needs no jax
-
-        hint = checks.did_you_mean(value, choices) if isinstance(value, str) else ""
-        expected = ", ".join(choices)
-        raise ValueError(f"{key}={checks.shown(value)}: expected one of {expected}{hint}")
-    return choices[value] if isinstance(choices, Mapping) else value
+    try:
+        loaded = config.load(source)
+    except Exception as error:  # of any kind: files are the user's code
+        text = " ".join(str(error).split()) or type(error).__name__
+        fail(text if text.startswith("--config") else f"--config={source}: {text}")
+    try:
+        return config.changed(loaded, given)
+    except ValueError as error:
+        fail(f"{error}. --help lists all keys.")
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: Sequence[str], usage: Callable[[], str]) -> tuple[list[str], dict[str, str]]:
     """Parses flags; wrong ones are named in a line."""
+    from dnas.cli import config
+
     if {"--help", "-help", "-h", "-?"} & set(argv):
         module = _FLAGS.find_module_defining_flag("workdir")
-        print(f"{sys.modules['__main__'].__doc__}\n{_FLAGS.module_help(module)}")
+        print(f"{usage()}\n{_FLAGS.module_help(module)}")
         sys.exit(0)
-    if not any(re.match(r"--?config(=|$)", arg) for arg in argv):
-        # Not as the flag's default: that would be loaded, with all overrides, beside another.
-        argv = [argv[0], f"--config={_DEFAULT}", *argv[1:]]
     try:
-        return _FLAGS(argv)
-    except absl_flags.Error as error:  # of a wrong type, or an unknown flag
+        others, given = config.split(argv)
+        return _FLAGS(others), given
+    except (absl_flags.Error, ValueError) as error:  # of a wrong type, or an unknown flag
         fail(str(error))
-    except AttributeError as error:  # a key that the config does not have
-        name = re.match(r"\W*(\w+)", str(error))
-        given = [arg.split("=")[0].lstrip("-") for arg in argv if arg.startswith("--config.")]
-        keys = [arg for arg in given if name and name[1] in arg.split(".")]
-        hint = re.search(r"Did you mean .([\w.]+).", str(error))
-        hint = f"; did you mean {hint[1]!r}?" if hint else "."
-        fail(f"{', '.join(keys) or error} is unknown{hint} --help lists all keys.")
-    except (OSError, SyntaxError, TypeError, ValueError, KeyError) as error:
-        config = next((arg for arg in argv if re.match(r"--?config=", arg)), "")
-        fail(" ".join(f"{config}: {error}".split()))
 
 
 def _run(prepare: Callable, run: Callable, settings: Settings) -> None:
-    from dnas import data  # late: --help needs no jax
+    from dnas import data
     from dnas.runtime import checkpoints, loop, workdir
 
     try:

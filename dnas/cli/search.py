@@ -1,83 +1,37 @@
 r"""Searches an architecture, and says how good it is.
 
-    python -m experiments.search --config=experiments/configs/digits.py --workdir=runs/digits
+    dnas search --config=digits --workdir=runs/digits
 
 Without --config it runs the embedded digits (about two minutes on two cores). The same command
 again resumes where it stopped: SIGTERM and Ctrl-C save first, and exit with 0.
 
 Examples:
     # another seed, a smaller network, fewer epochs
-    python -m experiments.search --workdir=runs/a --config.seed=1 --config.space.channels=4 \
-        --config.search.epochs=5
+    dnas search --workdir=runs/a --config.seed=1 --config.space.channels=4 --config.search.epochs=5
     # another method, with one of its numbers changed
-    python -m experiments.search --config.preset=pc_darts --config.search.batch_size=64
+    dnas search --config.preset=pc_darts --config.search.batch_size=64
+    # a setting of one of its parts
+    dnas search --config.preset=gdas "--config.search.relaxation.temperature=(5.0,0.5)"
     # its parts with others: a price on parameters, and the selection of DARTS-PT
-    python -m experiments.search --config.search.regularizer=parameters \
-        --config.search.regularizer_weight=0.5 --config.search.selection=perturbation
+    dnas search --config.search.regularizers.name=parameters \
+        --config.search.regularizers.weight=0.5 --config.search.selection.name=perturbation
     # the second-order gradient; samples in place of mixtures
-    python -m experiments.search --config.search.hypergradient=unrolled
-    python -m experiments.search --config.search.relaxation=gumbel_softmax
+    dnas search --config.search.hypergradient.name=unrolled
+    dnas search --config.search.relaxation.name=gumbel_softmax
     # real CIFAR-10 (prepared with tensorflow-datasets), and what NAS-Bench-201 says of the result
-    python -m experiments.search --config=experiments/configs/nas_bench_201.py \
-        --workdir=runs/nb201 --config.data.data_dir=DIR --config.table=TABLE.csv
-
-Settings, given as --config.KEY=VALUE (those that nothing reads are refused):
-    seed                        of everything random
-    space.name                  nas_bench_201 or darts
-    space.channels, .cells      size of the supernet (cells: in a stage, or in all)
-    space.nodes                 nodes of a cell
-    space.stages                nas_bench_201 only: stages, with a reduction between each two
-    space.stem_multiplier, .stem, .subset   darts only; the stem is cifar or imagenet, the subset
-                                one of s1, s2, s3, s4
-    data.name                   digits (embedded), folder, arrays, or an image set of
-                                tensorflow-datasets
-    data.data_dir               where the sets of tensorflow-datasets lie
-    data.path                   of a folder of images (train/CLASS/NAME.png, and test/ likewise, or
-                                a fifth of each class is the test split), or of an .npz of arrays
-                                (x_train, y_train, x_test, y_test)
-    data.size                   a folder's images become squares of so many pixels a side
-    data.train_limit            use only so many train images
-    data.pool                   average images over squares of so many pixels
-    data.crop_padding, .flip, .cutout       augmentation during the search
-    preset                      the method, whose numbers give way to those that the config file
-                                sets in search.* (digits.py: darts, 50 epochs, alphas at 3e-3):
-                                dnas, darts, darts_second_order, snas, gdas, pc_darts, p_darts,
-                                fair_darts, darts_minus, drnas, sdarts_rs, sdarts_adv, r_darts,
-                                darts_plus, darts_pt, beta_darts, lambda_darts, i_darts, oles,
-                                single_level, random_weight_sharing
-    search.*                    other values than the method's, which has them all; a part that is
-                                named takes the place of the method's own, with its settings in
-                                parentheses:
-    search.epochs, .batch_size, .warmup     the last: share of the epochs without alphas
-    search.alpha_interval       steps of the weights for each of alphas
-    search.hypergradient        first_order, unrolled (inner_steps), finite_difference (radius),
-                                neumann (terms, series_learning_rate), conjugate_gradient
-                                (iterations, damping), joint, frozen
-    search.relaxation           softmax, gumbel_softmax (temperature, final_temperature, hard),
-                                reinmax (temperature, final_temperature), dirichlet, sigmoid,
-                                sparsemax, entmax15, uniform_sample
-    search.regularizer          none, beta_decay, zero_one, entropy, l2, kl_anchor, parameters,
-                                multiply_adds (regularizer_weight, final_regularizer_weight)
-    search.perturbation         none, random_smoothing, adversarial (perturbation_radius,
-                                final_perturbation_radius)
-    search.stopping             never, eigenvalue_ratio, skip_count (skip_limit)
-    search.selection            strongest, limited_skips (skips: in normal cells, 2),
-                                largest_of_close (deviations), perturbation, progressive
-                                (tuning_epochs), best_of_samples (samples), local_search,
-                                short_trainings (training_epochs; begins with the largest of close
-                                options (deviations) and in every cell 2 skips at most (skips))
-    search.learning_rate, .final_learning_rate, .momentum, .weight_decay, .clip_norm    of weights
-    search.alpha_learning_rate, .alpha_betas, .alpha_weight_decay, .alpha_scale         of alphas
-    table                       result table of NAS-Bench-201 to look the result up in (CSV)
-    compare_random              train the result and so many random architectures, as train.* says
-    train.*                     see python -m experiments.train --help
+    dnas search --config=nas_bench_201 --workdir=runs/nb201 --config.data.data_dir=DIR \
+        --config.table=TABLE.csv
 
 The working directory holds config.json, metrics.jsonl, TensorBoard events, checkpoints,
 alphas.npz (their history), genotype.json, report.json, and the table of the comparison.
+
+What is set in search.* changes the method, which has all numbers and parts; a part that is named
+takes the place of the method's own. Settings that nothing reads are refused.
 """
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from dnas.cli import flags
@@ -108,7 +62,10 @@ class Job:
     @property
     def trained_space(self) -> Any:
         """The space with the size of the networks to compare."""
-        return dataclasses.replace(self.space, channels=self.train.channels, cells=self.train.cells)
+        from dnas import capabilities
+
+        space = capabilities.need(self.space, capabilities.Scaled, "config.compare_random")
+        return dataclasses.replace(space, channels=self.train.channels, cells=self.train.cells)
 
 
 def prepare(settings: flags.Settings) -> Job:
@@ -125,36 +82,37 @@ def prepare(settings: flags.Settings) -> Job:
     config = settings.config
     build.check_keys(config, ("seed", "preset", "space", "data", "search"))
     job = Job(
-        space=build.make_space(config, flags.given()),
+        space=build.make_space(config, settings.given),
         preset=build.make_preset(config),
         augment=build.make_augment(config),
-        train=_prepare_training(config),
+        train=_prepare_training(settings),
         table=build.make_table(config),
         data=build.make_data(config),
     )
-    with build.naming("config.search"):
+    with checks.naming("config.search"):
         check_batch(job.data, job.preset.batch_size, settings.parallel)
         checks.steps(job.preset.epochs, len(job.data.train) // 2 // job.preset.batch_size)
-    with build.naming("config.search"):
+    with checks.naming("config.search"):
         task = job.data.task(job.augment, measured=False)
         stages.check(job.preset, job.space, job.preset.epochs, task)
-    with build.naming("config.data"):
+    with checks.naming("config.data"):
         check_augment(job.data, job.augment)
     if job.table is not None:
-        with build.naming("config.table"):
+        with checks.naming("config.table"):
             check_table(job.table, job.space, job.data.name)
     if job.train is not None:
         _check_training(settings, job)
-    with build.naming("config.data"):
+    with checks.naming("config.data"):
         job.data.check()  # may read all labels, so it comes last
     return job
 
 
-def _prepare_training(config: Any) -> Any:
+def _prepare_training(settings: flags.Settings) -> Any:
     """The section `train` where architectures are compared; None where not."""
     from dnas import checks
     from dnas.cli import build
 
+    config = settings.config
     random = config.get("compare_random") or 0
     checks.whole("config.compare_random", random, least=0)
     if random:
@@ -164,7 +122,7 @@ def _prepare_training(config: Any) -> Any:
                 "the architectures are trained; this config has none"
             )
         return build.make_recipe(config)
-    for key in flags.given():
+    for key in settings.given:
         if key.startswith("train."):
             raise ValueError(
                 f"config.{key} has no effect without config.compare_random: nothing is trained"
@@ -176,20 +134,20 @@ def _check_training(settings: flags.Settings, job: Job) -> None:
     """Checks `config.train`, also against a comparison that the working directory holds."""
     import numpy as np
 
-    from dnas.cli import build
+    from dnas import checks
     from dnas.jobs import compare, train
     from dnas.runtime import workdir
 
-    with build.naming("config.train"):
+    with checks.naming("config.train"):
         space = job.trained_space
         any_genotype = space.sample(np.random.default_rng(0))
         train.check(space, any_genotype, job.data, job.train.recipe, settings.parallel)
     if settings.workdir:
         config = compare.describe(
             *(space, any_genotype, job.data, job.train.recipe, settings.parallel),
-            random=settings.config.compare_random,
+            random=settings.config["compare_random"],
             seeds=job.train.seeds,
-            rng_seed=settings.config.seed,
+            rng_seed=settings.config["seed"],
         )
         # Which architecture is found is not known yet; the search itself checks the seed.
         folder = pathlib.Path(settings.workdir) / COMPARISON
@@ -198,7 +156,7 @@ def _check_training(settings: flags.Settings, job: Job) -> None:
 
 def run(settings: flags.Settings, job: Job) -> None:
     """Searches, prints what was found, and compares it with random architectures if asked to."""
-    from dnas import discretize
+    from dnas import capabilities, discretize
     from dnas.jobs.search import search
 
     config = settings.config
@@ -206,16 +164,17 @@ def run(settings: flags.Settings, job: Job) -> None:
         job.space,
         job.data,
         job.preset,
-        seed=config.seed,
+        seed=config["seed"],
         workdir=settings.workdir,
         augment=job.augment,
         parallel=settings.parallel,
         table=job.table,
         progress=settings.progress,
-        config=config.to_dict(),
+        config=config,
     )
     doubt = ", but see the warnings below" if result.warnings else ""
-    print(f"\ndata: {job.data.summary}\nfound{doubt}: {job.space.format(result.genotype)}\n")
+    found = capabilities.as_text(job.space, result.genotype)
+    print(f"\ndata: {job.data.summary}\nfound{doubt}: {found}\n")
     if result.selection:
         print("by a selection, whose decisions report.json tells; the mixture before it:")
     print(discretize.summary(result.report))
@@ -240,9 +199,9 @@ def _compare(settings: flags.Settings, job: Job, result: Any) -> None:
         result.genotype,
         job.data,
         job.train.recipe,
-        random=settings.config.compare_random,
+        random=settings.config["compare_random"],
         seeds=job.train.seeds,
-        rng_seed=settings.config.seed,
+        rng_seed=settings.config["seed"],
         workdir=result.workdir and result.workdir / COMPARISON,
         parallel=settings.parallel,
         progress=settings.progress,
@@ -250,7 +209,19 @@ def _compare(settings: flags.Settings, job: Job, result: Any) -> None:
     print(f"\n{comparison.format_table()}")
 
 
-def main() -> None:
-    """Runs the command."""
+def usage() -> str:
+    """What --help shows above the flags."""
+    from dnas.cli import keys
+    from dnas.cli import usage as usages
+
+    return usages.text(__doc__ or "", [*keys.SECTIONS])
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command.
+
+    Args:
+      argv: its name and its arguments.
+    """
     flags.define()
-    flags.main(prepare, run)
+    flags.main(argv, prepare, run, usage)

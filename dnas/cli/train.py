@@ -1,7 +1,6 @@
 r"""Trains one architecture from scratch, with several seeds, and tests it.
 
-    python -m experiments.train --config=experiments/configs/digits.py \
-        --genotype=runs/digits/genotype.json --workdir=runs/digits-trained
+    dnas train --config=digits --genotype=runs/digits/genotype.json --workdir=runs/digits-trained
 
 The genotype is the file that a search wrote, or the text in which the space's authors publish
 architectures, in quotes or in a file: '|nor_conv_3x3~0|+|...' of NAS-Bench-201, 'Genotype(normal=
@@ -10,37 +9,22 @@ split is read once for every seed, at the end. The same command again resumes wh
 
 Examples:
     # the published recipe of DARTS on CIFAR-10, in bfloat16, on all devices
-    python -m experiments.train --config=experiments/configs/darts_cifar10.py \
-        --genotype=runs/darts/genotype.json --workdir=runs/darts-trained --parallel=pmap \
-        --config.train.dtype=bfloat16 --config.data.data_dir=DIR
+    dnas train --config=darts_cifar10 --genotype=runs/darts/genotype.json \
+        --workdir=runs/darts-trained --parallel=pmap --config.train.dtype=bfloat16 \
+        --config.data.data_dir=DIR
     # a quick look
-    python -m experiments.train --genotype=runs/digits/genotype.json --config.train.epochs=2
-
-Settings, given as --config.KEY=VALUE (those of the search are refused, because nothing reads
-them here):
-    train.seeds                     one training for each, as (0,1,2)
-    train.channels, .cells          size of the network (cells: in a stage, or in all)
-    train.epochs, .batch_size       batch_size over all devices
-    train.learning_rate, .final_learning_rate       a cosine from one to the other
-    train.momentum, .nesterov, .weight_decay, .clip_norm        clip_norm 0 does not clip
-    train.auxiliary_weight          weight of the auxiliary head's loss; 0 builds no head
-    train.drop_path                 probability of dropping a path at the end; grows from 0
-    train.crop_padding, .flip, .cutout      augmentation
-    train.dtype                     float32, or bfloat16 for the forward and backward pass
-    space.name, .nodes, .stages, .stem_multiplier, .stem, .subset   of the genotype; see
-                                    python -m experiments.search --help
-    data.name, .data_dir, .path, .size      digits, a folder of images, an .npz of arrays, or an
-                                    image set of tensorflow-datasets; likewise
-    data.train_limit, seed          use only so many train images; the seed chooses which
-    data.pool                       average images over squares of so many pixels
+    dnas train --genotype=runs/digits/genotype.json --config.train.epochs=2
 
 The working directory holds result.json, result.txt and a directory for each seed, with its
 config.json, network.json (normalisation and classes), metrics.jsonl, TensorBoard events,
-checkpoints and result.json; `python -m experiments.evaluate` reads it.
+checkpoints and result.json; `dnas evaluate` reads it.
+
+Settings of the search, such as space.channels or data.flip, are refused: nothing reads them here.
 """
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags as absl_flags
@@ -78,6 +62,7 @@ def read_genotype(space: Any, given: str | None) -> Any:
     Raises:
       ValueError: it is neither, or belongs to another space.
     """
+    from dnas import capabilities
     from dnas.checks import shown
     from dnas.genotype import Genotype
 
@@ -92,7 +77,10 @@ def read_genotype(space: Any, given: str | None) -> Any:
     elif "|" not in given and "(" not in given:
         raise ValueError(f"--genotype={shown(given)}: there is no such file")
     try:
-        genotype = Genotype.from_json(text) if text.startswith("{") else space.parse(text)
+        if text.startswith("{"):
+            genotype = Genotype.from_json(text)
+        else:
+            genotype = capabilities.need(space, capabilities.Published, "this text").parse(text)
         space.validate(genotype)
     except ValueError as error:
         raise ValueError(
@@ -107,12 +95,13 @@ def prepare(settings: flags.Settings) -> Job:
     Raises:
       ValueError: a setting is wrong; the message names it.
     """
+    from dnas import capabilities, checks
     from dnas import data as datasets
     from dnas.cli import build
     from dnas.jobs import train
 
     config = settings.config
-    for key in flags.given():
+    for key in settings.given:
         if key.startswith(_UNUSED):
             raise ValueError(
                 f"config.{key} has no effect here: it is the search's; "
@@ -120,20 +109,22 @@ def prepare(settings: flags.Settings) -> Job:
             )
     build.check_keys(config, ("seed", "space", "data", "train"))
     wanted = build.make_recipe(config)
-    space = build.make_space(config, flags.given())
+    space = build.make_space(config, settings.given)
     genotype = read_genotype(space, absl_flags.FLAGS.genotype)
-    with build.naming("config.train"):
+    with checks.naming("config.train"):
+        space = capabilities.need(space, capabilities.Scaled, "training from scratch")
         space = dataclasses.replace(space, channels=wanted.channels, cells=wanted.cells)
     job = Job(space, genotype, build.make_data(config), wanted)
-    with build.naming("config.train"):
+    with checks.naming("config.train"):
         train.check(job.space, job.genotype, job.data, wanted.recipe, settings.parallel)
-    with build.naming("config.data"):
+    with checks.naming("config.data"):
         datasets.check_classes(job.data)  # reads all labels, so it comes last
     return job
 
 
 def run(settings: flags.Settings, job: Job) -> None:
     """Trains with every seed and prints the test scores."""
+    from dnas import capabilities
     from dnas.evaluators import FullTraining
     from dnas.jobs import compare, train
     from dnas.runtime.workdir import open_workdir
@@ -155,14 +146,25 @@ def run(settings: flags.Settings, job: Job) -> None:
         )
         files.write_json("result.json", row.as_dict() | {"seeds": list(seeds)})
         files.write_text("result.txt", table + "\n")
-    print(f"\n{job.space.format(job.genotype)}\n\ndata: {job.data.summary}\n{table}")
+    print(f"\n{capabilities.as_text(job.space, job.genotype)}\n\ndata: {job.data.summary}\n{table}")
     print(f"files: {files.path or 'none; give --workdir to keep the result'}", flush=True)
 
 
-def main() -> None:
-    """Runs the command."""
+def usage() -> str:
+    """What --help shows above the flags."""
+    from dnas.cli import usage as usages
+
+    return usages.text(__doc__ or "", ("space", "data", "train", "seed"))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command.
+
+    Args:
+      argv: its name and its arguments.
+    """
     flags.define()
     absl_flags.DEFINE_string(
         "genotype", None, "File of a genotype, or its text as the space's authors publish it."
     )
-    flags.main(prepare, run)
+    flags.main(argv, prepare, run, usage)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnas import checks, choices, sequences
+from dnas import capabilities, checks, choices, sequences
 from dnas.choices import Tables, masked
 from dnas.data import Feed
 from dnas.evaluators.base import Score, Scores
@@ -164,7 +164,7 @@ def forward(space: SearchSpace, task: Task, single_path: bool = False) -> Forwar
       task: what the supernet is built for.
       single_path: whether it computes one option of a row alone, if the space can.
     """
-    mixing = getattr(space, "mixing", None)
+    mixing = capabilities.mixing_of(space)
     if mixing is not None:
         space = dataclasses.replace(space, mixing=mixing._replace(single_path=single_path))
     graph = skeleton(space, task).graph

@@ -32,18 +32,20 @@ WeightPenalty = Callable[
 ]
 
 
-def alignment(gradients: Mix) -> jax.Array:
+def alignment(gradients: Mix, parts: Mapping[str, str] | None = None) -> jax.Array:
     """The mean cosine between the gradients of any two cells (Movahedi et al., 2023).
 
     Args:
-      gradients: of the loss, in each cell's own copy ``[cells, rows, options]`` of the tables. The
-        tables of one part (``'cell.0->1'`` and ``'cell.0->2'``) are one vector in each cell.
+      gradients: of the loss, in each cell's own copy ``[cells, rows, options]`` of the tables.
+      parts: for each table, the part of the genotype that it decides. The tables of one part are
+        one vector in each cell. By default each table is a part of its own.
 
     Returns:
       A scalar from -1 to 1: the mean over the pairs of each part's cells, and over the parts.
     """
     means = []
-    for _, names in itertools.groupby(sorted(gradients, key=_part), _part):
+    part_of = (lambda name: name) if parts is None else parts.__getitem__
+    for _, names in itertools.groupby(sorted(gradients, key=part_of), part_of):
         vectors = jnp.concatenate([_rows(gradients[name]) for name in names], -1)
         squares = jnp.square(vectors).sum(-1, keepdims=True)
         # No direction at all agrees with none; the inner `where` keeps derivatives finite.
@@ -56,7 +58,11 @@ def alignment(gradients: Mix) -> jax.Array:
     return jnp.stack(means).mean()
 
 
-def align_weights(weight: optax.ScalarOrSchedule, layers: Mapping[str, int]) -> WeightPenalty:
+def align_weights(
+    weight: optax.ScalarOrSchedule,
+    layers: Mapping[str, int],
+    parts: Mapping[str, str] | None = None,
+) -> WeightPenalty:
     """The regulariser of Lambda-DARTS, ``-weight * alignment``, as a gradient of the weights.
 
     The alignment is that of the training loss, in the mixing weights. It costs one gradient in the
@@ -67,6 +73,7 @@ def align_weights(weight: optax.ScalarOrSchedule, layers: Mapping[str, int]) -> 
         0 to 0.125 over the epochs, by the programs' defaults, or to 0.25, by their scripts.
       layers: number of cells for each table of decisions; tables of a single cell are left out.
         The published program aligns the normal cells only.
+      parts: for each table, the part of the genotype that it decides; see `alignment`.
 
     Returns:
       ``(loss, params, mix, step, mean) -> (gradient, {'alignment': ...})``, where ``loss(params,
@@ -89,7 +96,7 @@ def align_weights(weight: optax.ScalarOrSchedule, layers: Mapping[str, int]) -> 
         }
 
         gradients = mean(jax.grad(lambda c: loss(params, mix | c))(copies))
-        value, direction = jax.value_and_grad(alignment)(gradients)
+        value, direction = jax.value_and_grad(lambda g: alignment(g, parts))(gradients)
 
         # By the chain rule, d(alignment)/dparams = d(direction . dloss/dcopies)/dparams.
         def derivative(params):
@@ -99,10 +106,6 @@ def align_weights(weight: optax.ScalarOrSchedule, layers: Mapping[str, int]) -> 
         return optax.tree.scale(-schedule(step), gradient), {"alignment": value}
 
     return penalty
-
-
-def _part(name: str) -> str:
-    return name.partition(".")[0]
 
 
 def _rows(table: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 from jax import lax
 
-from dnas import checks, sequences
+from dnas import capabilities, checks, sequences
 from dnas.gradient import eigen
 from dnas.gradient.alignment import WeightPenalty
 from dnas.gradient.fit import check_single_path
@@ -131,7 +131,8 @@ def bilevel(
     checks.whole("alpha_interval", alpha_interval)
     graph, _, shapes = skeleton(space, task)
     candidates = {} if freeze is None else owners(merge(graph, shapes))
-    if getattr(getattr(space, "mixing", None), "single_path", False):
+    mixing = capabilities.mixing_of(space)
+    if mixing is not None and mixing.single_path:
         check_single_path(space, relaxation, perturbation)
     parts = Parts(graph=graph, candidates=candidates, **settings)
     return Search(

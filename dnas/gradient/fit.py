@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dnas import sequences
+from dnas import capabilities, sequences
 from dnas.gradient.perturb import Perturbation
 from dnas.gradient.relax import Relaxation
 from dnas.gradient.skeleton import merge, skeleton
@@ -72,8 +72,7 @@ def _unread(space: SearchSpace, task: Task) -> tuple[str, ...]:
 
 def _sizes_that_work(space: SearchSpace) -> str:
     """What to do about tables that nothing reads: more cells, if the space says how many."""
-    sized = dataclasses.is_dataclass(space) and isinstance(space, SearchSpace)
-    if sized and "cells" in {field.name for field in dataclasses.fields(space)}:
+    if isinstance(space, capabilities.Scaled) and isinstance(space, capabilities.Layered):
         for cells in range(space.cells + 1, space.cells + 33):
             if all(dataclasses.replace(space, cells=cells).layers.values()):
                 return f"cells={cells} or more, not {space.cells}"

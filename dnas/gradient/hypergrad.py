@@ -167,7 +167,7 @@ def exact_product(
 
 def _lookahead(steps: int, product: Product) -> Hypergradient:
     checks.whole(
-        "inner_steps", steps, most=100, reason="since each is compiled and kept for the gradient"
+        "steps", steps, most=100, reason="since each is compiled and kept for the gradient"
     )
 
     def estimate(problem, params, opt_state, alphas):

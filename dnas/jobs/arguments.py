@@ -9,31 +9,24 @@ from dnas.data import Augment, Dataset
 from dnas.genotype import Genotype
 from dnas.jobs.recipe import Recipe
 
-SEARCHED = ("name", "decisions", "discretize")
-TRAINED = ("name", "validate", "network")
-_PRESET = ("epochs", "batch_size", "build")
+_SPACE = ("name", "decisions", "supernet", "network", "discretize", "sample", "validate")
 
 
-def check_space(space: Any, needed: tuple[str, ...]) -> None:
-    """Raises ValueError unless a space is an object that has what a job needs.
-
-    Args:
-      space: what the user gave.
-      needed: names of `dnas.space.SearchSpace`, such as `SEARCHED` or `TRAINED`.
-    """
+def check_space(space: Any) -> None:
+    """Raises ValueError unless this is a `dnas.space.SearchSpace`."""
     if isinstance(space, type):
         raise ValueError(
             f"space: {space.__name__} is a class; make a space of it: {space.__name__}(...)"
         )
-    missing = [name for name in needed if name not in dir(space)]
+    missing = [name for name in _SPACE if name not in dir(space)]
     if "decisions" not in dir(space):
         raise ValueError(
             f"space={shown(space)}: expected a search space, such as dnas.spaces.NASBench201()"
         )
     if missing:
         raise ValueError(
-            f"space: {type(space).__name__} lacks {', '.join(map(repr, missing))}, which this job "
-            "needs; dnas.space.SearchSpace documents it"
+            f"space: {type(space).__name__} lacks {', '.join(map(repr, missing))}, which every "
+            "space has; dnas.space.SearchSpace documents it"
         )
     try:
         hash(space)
@@ -54,7 +47,7 @@ def check_preset(preset: Any) -> None:
     if any(preset is make for make in presets.PRESETS.values()):
         name = preset.__name__
         raise ValueError(f"preset: {name} is a function; call it: dnas.presets.{name}()")
-    if isinstance(preset, type) or not set(_PRESET) <= set(dir(preset)):
+    if not isinstance(preset, presets.Preset):
         raise ValueError(f"preset={shown(preset)}: expected a preset, such as dnas.presets.darts()")
 
 

@@ -11,20 +11,16 @@ _RANGES = {
     "learning_rate": (1e-8, 1.0),
     "alpha_learning_rate": (1e-8, 1.0),
     "final_learning_rate": (1e-12, 1.0),
-    "series_learning_rate": (1e-8, 1.0),
     "momentum": (1e-3, 0.995),
     "weight_decay": (1e-10, 0.1),
     "alpha_weight_decay": (1e-10, 1.0),
     "alpha_scale": (1e-8, 10.0),
     "clip_norm": (1e-6, 1e3),
     "temperature": (1e-3, 1e3),
-    "final_temperature": (1e-3, 1e3),
     "radius": (1e-6, 1.0),
     "damping": (1e-6, 1e3),
-    "perturbation_radius": (1e-6, 1.0),
-    "final_perturbation_radius": (1e-6, 1.0),
-    "regularizer_weight": (1e-6, 1e3),
-    "final_regularizer_weight": (1e-6, 1e3),
+    "step_size": (1e-6, 1.0),
+    "weight": (1e-6, 1e3),
     "auxiliary_weight": (1e-6, 10.0),
 }
 _OTHERS = (1e-10, 1e4)  # of numbers by other names, such as those in functions of one's own
@@ -62,9 +58,11 @@ def advice(settings: Mapping[str, Any]) -> str:
 def _suspicion(name: str, value: float) -> str:
     """Why a setting is suspected; nothing where it is not."""
     levels = [level for level in name.split(".") if level not in _LEVELS]
-    if isinstance(value, int) and levels[-1] not in _RANGES:
+    # The ends of a schedule are values of the setting that holds it.
+    known = next((level for level in reversed(levels) if level in _RANGES), None)
+    if isinstance(value, int) and known is None:
         return ""  # a count
-    low, high = _RANGES.get(levels[-1], _OTHERS)
+    low, high = _OTHERS if known is None else _RANGES[known]
     if value == 0 or low <= abs(value) <= high:
         return ""
     return f"{'.'.join(levels)}={value!r} is extreme (usual are {low:g} to {high:g})"

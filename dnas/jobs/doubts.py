@@ -42,7 +42,7 @@ def undecided(
     lines = []
     for name, tables in discretize.groups(report).items():
         members = [table for table in report if discretize.group(table, report[table]) == name]
-        if any(discretize.weighs_edges(table) for table in tables):
+        if not all(table["chooses"] for table in tables):
             continue
         rows = [row for table in tables for row in table["rows"].values()]
         entropy, margin = (

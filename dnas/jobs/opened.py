@@ -18,14 +18,14 @@ from flax import nnx
 from dnas import discretize, spaces, tasks
 from dnas.genotype import Genotype
 from dnas.jobs import train, trajectory
-from dnas.jobs.arguments import TRAINED, check_space
+from dnas.jobs.arguments import check_space
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.supervised import supervised
 from dnas.runtime import checkpoints, fingerprint
 from dnas.runtime.reading import brief, parse_json
 from dnas.runtime.settings import check, differences
 from dnas.runtime.workdir import DamagedError, Workdir, WorkdirError, resolved
-from dnas.space import Decision, SearchSpace
+from dnas.space import Decision, SearchSpace, Weighing
 from dnas.tasks import Score, Task
 
 _FACTS = ("test", "score", "parameters", "multiply_adds", "seconds")
@@ -225,12 +225,14 @@ def _tables(
       DamagedError: alphas.npz does not have them.
     """
     arrays = files.read_arrays("alphas.npz") or {}
-    options = trajectory.tables(arrays, "options")
+    names = ("chooses", "part", "rows", "options")
+    known = {name: trajectory.tables(arrays, name) for name in names}
     try:
-        decisions = {
-            name: Decision(tuple(rows.tolist()), tuple(options[name].tolist()))
-            for name, rows in trajectory.tables(arrays, "rows").items()
-        }
+        decisions = {}
+        for table in known["rows"]:
+            chooses, part, rows, options = (known[name][table].tolist() for name in names)
+            kind = Decision if chooses else Weighing
+            decisions[table] = kind(part, tuple(rows), tuple(options))
         alphas, mix = (
             {name: array[epoch] for name, array in trajectory.tables(arrays, part).items()}
             for part in ("alphas", "mix")
@@ -273,7 +275,7 @@ def _training(
     path: pathlib.Path, settings: dict[str, Any], space: SearchSpace | None
 ) -> OpenedTraining:
     if space is not None:
-        check_space(space, TRAINED)
+        check_space(space)
         given = json.loads(json.dumps({"space": fingerprint.of_space(space)}))
         code = ("space.class", "space.network")  # may have moved, or be of another Python
         if lines := differences({"space": settings["space"]}, given, code):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dnas import discretize
+from dnas.capabilities import Layered
 from dnas.data import Augment, Dataset
 from dnas.evaluators import Lookup
 from dnas.genotype import Genotype
@@ -16,7 +17,6 @@ from dnas.jobs import doubts
 from dnas.jobs.stages import Searched
 from dnas.jobs.trained import trained
 from dnas.jobs.trajectory import tables
-from dnas.nn.operations import Operations
 from dnas.runtime.interrupts import Interrupts
 from dnas.runtime.journal import Journal
 from dnas.runtime.workdir import DamagedError, Workdir
@@ -111,9 +111,11 @@ def _doubts(
 
 
 def _layers(space: SearchSpace) -> dict[str, int]:
-    """How many cells each table of operations decides."""
+    """How many cells each table that chooses decides; nothing where cells share none."""
     decisions = space.decisions.items()
-    return {name: space.layers[name] for name, d in decisions if isinstance(d, Operations)}
+    if not isinstance(space, Layered):
+        return {}
+    return {name: space.layers[name] for name, decision in decisions if decision.chooses}
 
 
 def _select(
@@ -126,7 +128,7 @@ def _select(
     Raises:
       dnas.runtime.loop.Stopped: SIGTERM or Ctrl-C came; what was measured so far is kept.
     """
-    select = getattr(searched.preset, "selection", None)
+    select = searched.preset.made("selection", space=searched.space)
     if select is None:
         return searched.space.discretize(searched.at_end("mix")), None, False
     found = _selected(searched.space, files)

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 
@@ -12,33 +12,15 @@ from dnas import data as datasets
 from dnas.evaluators import Lookup
 from dnas.jobs import arguments, divergence, stages
 from dnas.jobs.result import SearchResult, conclude
+from dnas.presets.preset import Preset
 from dnas.runtime import fingerprint
 from dnas.runtime import parallel as parallels
 from dnas.runtime.progress import heeds_progress
 from dnas.runtime.workdir import open_workdir
 from dnas.space import SearchSpace
-from dnas.tasks import Task
 
 # What the user wrote, noted beside what it stands for; only that is compared.
 FREE = ("given",)
-
-
-class Preset(Protocol):
-    """A method with its settings, such as `dnas.presets.darts()`.
-
-    A preset may also have what `dnas.presets.Preset` has of `check`, `modify`, `stopping`,
-    `selection` and `stages`.
-
-    Attributes:
-      epochs: epochs of a search unless the caller says otherwise.
-      batch_size: images of each half in a step, likewise.
-    """
-
-    epochs: int
-    batch_size: int
-
-    def build(self, space: SearchSpace, task: Task, **details: Any) -> Any:
-        """Makes the `dnas.gradient.bilevel.Search` for a space and a task."""
 
 
 @heeds_progress
@@ -92,7 +74,7 @@ def search(
       dnas.runtime.loop.Stopped: SIGTERM or Ctrl-C came; the state is saved.
       dnas.runtime.loop.DivergedError: a loss or a weight became NaN or Inf.
     """
-    arguments.check_space(space, arguments.SEARCHED)
+    arguments.check_space(space)
     arguments.check_data(data)
     arguments.check_preset(preset)
     epochs = preset.epochs if epochs is None else epochs

@@ -13,11 +13,11 @@ import optax
 from dnas import data as datasets
 from dnas import sequences
 from dnas.choices import ones
-from dnas.gradient import fit
 from dnas.jobs import trajectory
 from dnas.jobs.trajectory import Recorder, tables
 from dnas.jobs.watch import Watch
 from dnas.nn.supernet import carry
+from dnas.presets.preset import Preset
 from dnas.presets.stages import Span, spans
 from dnas.runtime import initialize, loop
 from dnas.runtime.parallel import Parallel
@@ -83,7 +83,7 @@ class Searched:
     """
 
     space: SearchSpace
-    preset: Any
+    preset: Preset
     method: Any
     feed: datasets.Feed
     state: Any
@@ -100,36 +100,31 @@ class Searched:
         return {name: x[self.epoch] for name, x in tables(self.trajectory, part).items()}
 
 
-def check(preset: Any, space: SearchSpace, epochs: int, task: Task) -> None:
+def check(preset: Preset, space: SearchSpace, epochs: int, task: Task) -> None:
     """Raises ValueError unless space and task suit the preset and its parts, the epochs its stages.
 
     Nothing is compiled. The spaces of later stages, which depend on what the stages before them
     find, are checked as they are when nothing is preferred.
     """
-    space = _modified(preset, space)
-    spans(getattr(preset, "stages", ()), epochs)
-    for settings, changed in _every_stage(preset, space):
-        if hasattr(settings, "check"):
-            settings.check(changed, task)
-    single_path = getattr(getattr(space, "mixing", None), "single_path", False)
-    if single_path and hasattr(preset, "relaxation"):
-        perturbation = getattr(preset, "perturbation", None)
-        fit.check_single_path(space, preset.relaxation(1), perturbation)
+    spans(preset.stages, epochs)
+    for settings, changed in _every_stage(preset, preset.modified(space)):
+        settings.check(changed, task)
 
 
-def _every_stage(preset: Any, space: SearchSpace) -> Iterator[tuple[Any, SearchSpace]]:
+def _every_stage(preset: Preset, space: SearchSpace) -> Iterator[tuple[Preset, SearchSpace]]:
     """Settings and space of each stage, as if the ones before had ended with equal weights."""
-    stages = getattr(preset, "stages", ())
-    if not stages:
+    if not preset.stages:
         yield preset, space
     before = (space, {})
-    for stage in stages:
-        changed = stage.change(space, *before)
+    for stage in preset.stages:
+        changed = stage.changed(space, *before)
         yield preset.of_stage(stage), changed
         before = (changed, ones(changed))
 
 
-def run(setting: Setting, preset: Any, space: SearchSpace, epochs: int, files: Workdir) -> Searched:
+def run(
+    setting: Setting, preset: Preset, space: SearchSpace, epochs: int, files: Workdir
+) -> Searched:
     """Runs all stages of a search; several have directories of their own.
 
     Args:
@@ -142,8 +137,8 @@ def run(setting: Setting, preset: Any, space: SearchSpace, epochs: int, files: W
     Returns:
       The last stage, with the history of all.
     """
-    space = _modified(preset, space)
-    stages = getattr(preset, "stages", ())
+    space = preset.modified(space)
+    stages = preset.stages
     if not stages:
         return _run_stage(setting, preset, space, files, epochs)
     history, done, offset = [], None, 0
@@ -154,7 +149,7 @@ def run(setting: Setting, preset: Any, space: SearchSpace, epochs: int, files: W
             done = _run_stage(
                 setting,
                 preset.of_stage(stage),
-                stage.change(space, *before),
+                stage.changed(space, *before),
                 folder,
                 span.last - span.first,
                 number=number,
@@ -170,13 +165,9 @@ def run(setting: Setting, preset: Any, space: SearchSpace, epochs: int, files: W
     return dataclasses.replace(done, history=history)
 
 
-def _modified(preset: Any, space: SearchSpace) -> SearchSpace:
-    return preset.modify(space) if hasattr(preset, "modify") else space
-
-
 def _run_stage(
     setting: Setting,
-    preset: Any,
+    preset: Preset,
     space: SearchSpace,
     files: Workdir,
     epochs: int,
@@ -194,7 +185,7 @@ def _run_stage(
     if isinstance(space, sequences.Carrying):
         options["carry"] = space.initial_carry(setting.batch_size)
 
-    def build(preset: Any, axis_name: str | None = None) -> Any:
+    def build(preset: Preset, axis_name: str | None = None) -> Any:
         return preset.build(
             space,
             setting.task,

@@ -246,7 +246,7 @@ def check(
     Raises:
       ValueError: they do not; the message names the culprit.
     """
-    arguments.check_space(space, arguments.TRAINED)
+    arguments.check_space(space)
     arguments.check_genotype(genotype)
     arguments.check_data(data)
     arguments.check_recipe(recipe)

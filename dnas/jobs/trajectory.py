@@ -74,11 +74,13 @@ class Recorder:
 def write(files: Workdir, trajectory: Mapping[str, np.ndarray], space: SearchSpace) -> None:
     """Writes alphas.npz: the trajectory, and what its axes are called.
 
-    ``'rows/<table>'`` and ``'options/<table>'`` hold the names, as arrays of text.
+    ``'rows/<table>'`` and ``'options/<table>'`` hold the names, as arrays of text;
+    ``'part/<table>'`` and ``'chooses/<table>'`` what else a `dnas.space.Decision` knows.
     """
     names = {}
-    for table, (rows, options) in space.decisions.items():
-        names |= {f"rows/{table}": np.array(rows), f"options/{table}": np.array(options)}
+    for table, decision in space.decisions.items():
+        facts = {**decision._asdict(), "chooses": decision.chooses}
+        names |= {f"{name}/{table}": np.array(value) for name, value in facts.items()}
     files.write_arrays(_FILE, {**trajectory, **names})
 
 

@@ -9,6 +9,7 @@ from dnas.data import Feed
 from dnas.gradient.stopping import Record
 from dnas.jobs import doubts
 from dnas.jobs.trajectory import Recorder, tables
+from dnas.presets.preset import Preset
 from dnas.space import SearchSpace
 
 
@@ -23,20 +24,19 @@ class Watch:
     """
 
     def __init__(
-        self, preset: Any, space: SearchSpace, recorder: Recorder, method: Any, feed: Feed
+        self, preset: Preset, space: SearchSpace, recorder: Recorder, method: Any, feed: Feed
     ):
         """Watches a search.
 
         Args:
-          preset: the method; its attribute `stopping` makes the rule.
+          preset: the method, whose attribute `stopping` is the rule.
           space: that is searched.
           recorder: of the search.
           method: the search as functions for one device.
           feed: where its batches come from.
         """
-        make = getattr(preset, "stopping", None)
         self.epoch: int | None = None
-        self._stopping = None if make is None else make(space)
+        self._stopping = preset.made("stopping", space=space)
         self._space, self._recorder, self._feed = space, recorder, feed
         self._genotypes: list[Any] = []
         self._frozen, self._warned = method.frozen, False

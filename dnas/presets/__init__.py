@@ -1,83 +1,32 @@
-"""Published searches, as choices of parts with the papers' numbers."""
+"""Searches by name, as plain data: choices of parts with numbers.
+
+A preset is a function in one of the files below, and its name in that file's ``__all__``.
+
+>>> from dnas import presets
+>>> presets.gdas(epochs=100).relaxation
+gumbel_softmax(temperature=linear(first=10.0, last=0.1), hard=True)
+>>> presets.darts() == presets.darts(epochs=50)
+True
+"""
 
 from collections.abc import Callable, Mapping
 
+from dnas.parts import Part, linear, part
+from dnas.presets import contrib, progressive, published
+from dnas.presets.contrib import *  # noqa: F403
 from dnas.presets.preset import Preset
-from dnas.presets.progressive import drnas, p_darts
-from dnas.presets.published import (
-    beta_darts,
-    darts,
-    darts_minus,
-    darts_plus,
-    darts_pt,
-    darts_second_order,
-    dnas,
-    fair_darts,
-    gdas,
-    i_darts,
-    lambda_darts,
-    oles,
-    pc_darts,
-    r_darts,
-    random_weight_sharing,
-    sdarts_adv,
-    sdarts_rs,
-    single_level,
-    snas,
-)
+from dnas.presets.progressive import *  # noqa: F403
+from dnas.presets.published import *  # noqa: F403
 from dnas.presets.stages import Stage
 
-__all__ = [
-    "PRESETS",
-    "Preset",
-    "Stage",
-    "beta_darts",
-    "darts",
-    "darts_minus",
-    "darts_plus",
-    "darts_pt",
-    "darts_second_order",
-    "dnas",
-    "drnas",
-    "fair_darts",
-    "gdas",
-    "i_darts",
-    "lambda_darts",
-    "oles",
-    "p_darts",
-    "pc_darts",
-    "r_darts",
-    "random_weight_sharing",
-    "sdarts_adv",
-    "sdarts_rs",
-    "single_level",
-    "snas",
-]
+__all__ = ["PRESETS", "Part", "Preset", "Stage", "linear", "part"]
+__all__ += contrib.__all__
+__all__ += progressive.__all__
+__all__ += published.__all__
 
 # What a config's key `preset` may name.
 PRESETS: Mapping[str, Callable[..., Preset]] = {
-    make.__name__: make
-    for make in (
-        dnas,
-        darts,
-        darts_second_order,
-        snas,
-        gdas,
-        pc_darts,
-        p_darts,
-        fair_darts,
-        darts_minus,
-        drnas,
-        sdarts_rs,
-        sdarts_adv,
-        r_darts,
-        darts_plus,
-        darts_pt,
-        beta_darts,
-        lambda_darts,
-        i_darts,
-        oles,
-        single_level,
-        random_weight_sharing,
-    )
+    name: vars(module)[name]
+    for module in (published, progressive, contrib)
+    for name in module.__all__
 }

@@ -1,55 +1,122 @@
-"""What the presets are made with."""
+"""Parts of methods that look at the space or the task of a search."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import optax
 
-from dnas import checks
-from dnas.presets.preset import Preset
-from dnas.space import SearchSpace
+from dnas import capabilities, checks, costs
+from dnas.gradient import alignment, regularize, stopping
+from dnas.space import SearchSpace, first_part, identities
+from dnas.tasks.task import Task
+
+Modify = Callable[[SearchSpace], SearchSpace]
 
 
-def linear(first: float, last: float) -> Callable[[int], optax.Schedule]:
-    """A schedule that goes from one value to the other over the search's steps.
+def mixing(
+    partial: int | None = None,
+    edge_normalization: bool | None = None,
+    auxiliary_skip: bool | None = None,
+    single_path: bool | None = None,
+    optional: bool = False,
+) -> Modify:
+    """Changes how a space mixes its edges; see `dnas.space.Mixing`.
 
-    Raises:
-      ValueError: a value is no finite number of at least 0.
+    Args:
+      partial: share of the channels that pass the operations; None leaves it as it is.
+      edge_normalization: whether the edges that lead to a node have weights; None likewise.
+      auxiliary_skip: whether edges have one more skip connection; None likewise.
+      single_path: whether only the option of the largest weight is computed; None likewise.
+      optional: whether a space without mixed edges stays as it is.
     """
-    for name, value in {"first": first, "last": last}.items():
-        checks.not_negative(name, value)
-    return lambda steps: optax.linear_schedule(first, last, max(steps - 1, 1))
-
-
-def mixing(optional: bool = False, **changes) -> Callable[[SearchSpace], SearchSpace]:
-    """Changes how a space mixes its edges; optional changes leave other spaces as they are."""
+    if partial is not None:
+        checks.whole("partial", partial)
+    given = {
+        "partial": partial,
+        "edge_normalization": edge_normalization,
+        "auxiliary_skip": auxiliary_skip,
+        "single_path": single_path,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
 
     def modify(space: SearchSpace) -> SearchSpace:
-        if not hasattr(space, "mixing"):
+        before = capabilities.mixing_of(space)
+        if before is None:
             if optional:
                 return space
             raise ValueError(
                 f"this method needs a space whose edges mix operations, and {space.name!r} has no "
                 "attribute `mixing`; choose another space or method"
             )
-        return dataclasses.replace(space, mixing=space.mixing._replace(**changes))
+        return dataclasses.replace(space, mixing=before._replace(**changes))
 
     return modify
 
 
-def without_zeros(space: SearchSpace) -> SearchSpace:
+def without_zeros() -> Modify:
     """Leaves 'none', and whatever else is no connection, out of every row that has others."""
-    keep: dict[str, dict[str, tuple[str, ...]]] = {}
-    for name, decision in space.decisions.items():
-        options = zip(decision.options, decision.traits, strict=True)
-        left = tuple(option for option, traits in options if not traits.zero)
-        if left and left != decision.options:
-            keep.setdefault(name.split(".")[0], {}).update(dict.fromkeys(decision.rows, left))
-    return space.restrict(keep) if keep else space
+
+    def modify(space: SearchSpace) -> SearchSpace:
+        keep: dict[str, dict[str, tuple[str, ...]]] = {}
+        for decision in space.decisions.values():
+            options = zip(decision.options, decision.traits, strict=True)
+            left = tuple(option for option, traits in options if not traits.zero)
+            if left and left != decision.options:
+                keep.setdefault(decision.part, {}).update(dict.fromkeys(decision.rows, left))
+        if not keep:
+            return space
+        needs = "a method without zeros"
+        return capabilities.need(space, capabilities.Restricted, needs).restrict(keep)
+
+    return modify
 
 
-def make(parts: Mapping[str, Any], changes: Mapping[str, Any]) -> Preset:
-    """A preset of these parts and numbers, of which the user changed some."""
-    checks.names("a preset", changes, [field.name for field in dataclasses.fields(Preset)])
-    return Preset(**{**parts, **changes})
+def skip_count(limit: int = 2, *, space: SearchSpace) -> stopping.Stopping:
+    """Stops at the first epoch with so many skip connections (DARTS+; Liang et al., 2019).
+
+    They are counted in the first part of the genotype: normal cells in the DARTS space.
+
+    Args:
+      limit: number of skip connections at which to stop.
+      space: that is searched.
+    """
+    part = first_part(space)
+    return stopping.skip_count(identities(space, part), limit, part)
+
+
+def align_weights(weight: optax.ScalarOrSchedule, *, space: SearchSpace) -> alignment.WeightPenalty:
+    """The layer alignment of Lambda-DARTS (Movahedi et al., 2023), as a gradient of the weights.
+
+    Args:
+      weight: of the term.
+      space: that is searched; the cells of all its parts are aligned.
+    """
+    layers = capabilities.need(space, capabilities.Layered, "an alignment of cells").layers
+    parts = {name: decision.part for name, decision in space.decisions.items()}
+    return alignment.align_weights(weight, layers, parts)
+
+
+def parameters(
+    weight: optax.ScalarOrSchedule, *, space: SearchSpace, task: Task
+) -> regularize.Regularizer:
+    """The expected number of parameters, as a fraction of the largest.
+
+    Args:
+      weight: of the term.
+      space: that is searched.
+      task: what its networks are built for.
+    """
+    return regularize.expected_cost(costs.parameters(space, task), weight)
+
+
+def multiply_adds(
+    weight: optax.ScalarOrSchedule, *, space: SearchSpace, task: Task
+) -> regularize.Regularizer:
+    """The expected number of multiply-adds, as a fraction of the largest.
+
+    Args:
+      weight: of the term.
+      space: that is searched.
+      task: what its networks are built for.
+    """
+    return regularize.expected_cost(costs.multiply_adds(space, task), weight)

@@ -1,15 +1,16 @@
 """A search's settings in one place, and the search that they make."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import optax
 
-from dnas import checks, sequences
+from dnas import capabilities, checks, sequences
 from dnas.gradient import optimizers, relax
 from dnas.gradient.alignment import WeightPenalty
 from dnas.gradient.bilevel import Search, bilevel
-from dnas.gradient.fit import check_tables
+from dnas.gradient.fit import check_single_path, check_tables
 from dnas.gradient.freeze import Freeze
 from dnas.gradient.hypergrad import Hypergradient, first_order
 from dnas.gradient.perturb import Perturbation
@@ -17,32 +18,42 @@ from dnas.gradient.regularize import Regularizer
 from dnas.gradient.relax import Relaxation
 from dnas.gradient.skeleton import skeleton
 from dnas.gradient.stopping import Stopping
-from dnas.presets import arguments
+from dnas.parts import Part, made, part
+from dnas.presets import kinds
+from dnas.presets.kinds import KINDS
+from dnas.presets.parts import Modify
 from dnas.presets.stages import Span, Stage
 from dnas.runtime import memory
+from dnas.schedules import as_schedule
 from dnas.selection import Selection
 from dnas.space import SearchSpace
 from dnas.tasks.task import Task
 
+# Attributes of a preset that hold parts, and those that hold numbers or schedules.
+PARTS = tuple(KINDS)
+SCHEDULES = ("auxiliary_skip", "skip_dropout")
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class Preset:
     """The settings of a bilevel search; the defaults are those of DARTS (Liu et al., 2019).
 
-    Parts with schedules are functions of the number of steps that they spread over; see
-    `dnas.gradient.bilevel.bilevel` for what the parts are. Parts that are None are left out.
+    A part is what the search uses, such as ``dnas.gradient.relax.sparsemax()``; or a
+    `dnas.parts.Part`, which makes that when steps, space and task are known. Presets of the package
+    hold the latter, so that they are plain data: comparable, hashable, printable. Parts that are
+    None are left out. See `dnas.gradient.bilevel.bilevel` for what the parts are.
 
     Attributes:
-      relaxation: makes the relaxation, given the number of steps of the whole search.
+      relaxation: makes mixing weights of alphas.
       hypergradient: estimates the gradient in alphas.
       modify: makes of the user's space the one to search, with another mixing for instance.
-      regularizers: ``(steps, space) -> regularizers`` of alphas.
-      weight_penalty: ``(steps, space) -> penalty`` in the gradient of the weights.
-      perturbation: ``steps -> perturbation`` of the mix at which weights train.
+      regularizers: of alphas.
+      weight_penalty: in the gradient of the weights.
+      perturbation: of the mix at which weights train.
       freeze: ends the training of single operations.
-      auxiliary_skip: ``steps -> schedule`` of the auxiliary skip connections' weight.
-      skip_dropout: ``steps -> schedule`` of the dropout behind skip connections.
-      stopping: ``space -> rule`` that may end the search early.
+      auxiliary_skip: weight of the auxiliary skip connections, a number or a schedule.
+      skip_dropout: dropout behind skip connections, a number or a schedule.
+      stopping: may end the search early.
       selection: chooses the architecture at the end; the space's own rule by default.
       stages: parts of the search with supernets of their own; a single one by default.
       epochs: passes over the weights' half of the training images.
@@ -60,17 +71,17 @@ class Preset:
       alpha_scale: standard deviation of the initial alphas.
     """
 
-    relaxation: Callable[[int], Relaxation] = lambda steps: relax.softmax()
-    hypergradient: Hypergradient = dataclasses.field(default_factory=first_order)
-    modify: Callable[[SearchSpace], SearchSpace] = lambda space: space
-    regularizers: Callable[[int, SearchSpace], Sequence[Regularizer]] | None = None
-    weight_penalty: Callable[[int, SearchSpace], WeightPenalty] | None = None
-    perturbation: Callable[[int], Perturbation] | None = None
-    freeze: Freeze | None = None
-    auxiliary_skip: Callable[[int], optax.Schedule] | None = None
-    skip_dropout: Callable[[int], optax.Schedule] | None = None
-    stopping: Callable[[SearchSpace], Stopping] | None = None
-    selection: Selection | None = None
+    relaxation: Part | Relaxation = part(relax.softmax)
+    hypergradient: Part | Hypergradient = part(first_order)
+    modify: Part | Modify | None = None
+    regularizers: tuple[Part | Regularizer, ...] = ()
+    weight_penalty: Part | WeightPenalty | None = None
+    perturbation: Part | Perturbation | None = None
+    freeze: Part | Freeze | None = None
+    auxiliary_skip: Part | optax.ScalarOrSchedule | None = None
+    skip_dropout: Part | optax.ScalarOrSchedule | None = None
+    stopping: Part | Stopping | None = None
+    selection: Part | Selection | None = None
     stages: tuple[Stage, ...] = ()
     epochs: int = 50
     warmup: float = 0.0
@@ -87,6 +98,31 @@ class Preset:
     alpha_scale: float = 1e-3
 
     def __post_init__(self):
+        for name in ("regularizers", "alpha_betas", "stages"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_numbers()
+        if not isinstance(self.regularizers, tuple):
+            raise ValueError(
+                f"regularizers={checks.shown(self.regularizers)}: expected a tuple, as "
+                f"regularizers={KINDS['regularizers'].own}"
+            )
+        for name in PARTS:
+            value = getattr(self, name)
+            for one in value if name == "regularizers" else (value,):
+                if one is not None or not KINDS[name].optional:
+                    kinds.check(name, one)
+        if self.stages and self.stopping is not None:
+            raise ValueError(
+                "stopping must be left out: a search in several stages cannot end early"
+            )
+        if self.stages and abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
+            shares = tuple(stage.share for stage in self.stages)
+            raise ValueError(
+                f"stages: their shares of the epochs are {shares}; expected a sum of 1"
+            )
+
+    def _check_numbers(self) -> None:
         checks.whole("epochs", self.epochs)
         checks.whole("alpha_interval", self.alpha_interval)
         checks.whole("batch_size", self.batch_size)
@@ -103,29 +139,41 @@ class Preset:
             )
         for name in ("momentum", "warmup"):
             checks.fraction(name, getattr(self, name))
-        for name in arguments.EXAMPLES:
-            if getattr(self, name) is not None or name in ("relaxation", "hypergradient", "modify"):
-                arguments.check_part(name, getattr(self, name))
-        if self.freeze is not None and not isinstance(self.freeze, Freeze):
-            raise ValueError(
-                f"freeze={checks.shown(self.freeze)}: expected a "
-                "dnas.gradient.freeze.Freeze, such as dnas.gradient.freeze.oles()"
-            )
         betas = self.alpha_betas
-        pair = isinstance(betas, tuple | list) and len(betas) == 2
-        if not pair or not all(map(checks.is_fraction, betas)):
+        if (
+            not isinstance(betas, tuple)
+            or len(betas) != 2
+            or not all(map(checks.is_fraction, betas))
+        ):
             raise ValueError(
                 f"alpha_betas={checks.shown(betas)}: expected two numbers from 0 to below 1"
             )
-        if self.stages and self.stopping is not None:
-            raise ValueError(
-                "stopping must be left out: a search in several stages cannot end early"
-            )
-        if self.stages and abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
-            shares = tuple(stage.share for stage in self.stages)
-            raise ValueError(
-                f"stages: their shares of the epochs are {shares}; expected a sum of 1"
-            )
+
+    def __repr__(self) -> str:
+        """What differs from the defaults."""
+        fields = [(f.name, f.default, getattr(self, f.name)) for f in dataclasses.fields(self)]
+        changed = [f"{name}={value!r}" for name, default, value in fields if value != default]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def made(self, name: str, **context: Any) -> Any:
+        """One of the parts, ready for use; None where it is left out.
+
+        Args:
+          name: of the attribute; several parts are made for `regularizers`.
+          **context: `total_steps`, `space` and `task` of the search, as far as the part needs them.
+
+        Raises:
+          ValueError: a setting of the part is out of range, or it makes something else.
+        """
+        value = getattr(self, name)
+        if name == "regularizers":
+            return tuple(_made(name, one, context) for one in value)
+        return None if value is None else _made(name, value, context)
+
+    def modified(self, space: SearchSpace) -> SearchSpace:
+        """The space to search, where the user's is this one."""
+        modify = self.made("modify", space=space)
+        return space if modify is None else modify(space)
 
     def check(self, space: SearchSpace, task: Task) -> None:
         """Checks that the parts suit a space; that its supernet fits into memory, and is read.
@@ -133,28 +181,24 @@ class Preset:
         Every table of decisions must be read by some part of the supernet. Nothing is compiled.
 
         Args:
-          space: as `modify` made it.
+          space: as `modified` made it.
           task: what the supernet is built for.
 
         Raises:
           ValueError: they do not; the message names the part.
         """
-        relaxation = arguments.made("relaxation", self.relaxation, 1)
-        for name in ("regularizers", "weight_penalty"):
-            if getattr(self, name) is not None:
-                arguments.made(name, getattr(self, name), 1, space)
-        for name in ("perturbation", "auxiliary_skip", "skip_dropout"):
-            if getattr(self, name) is not None:
-                arguments.made(name, getattr(self, name), 1)
-        if self.stopping is not None:
-            arguments.made("stopping", self.stopping, space)
+        context = {"total_steps": 1, "space": space, "task": task}
+        ready = {name: self.made(name, **context) for name in (*PARTS, *SCHEDULES)}
         memory.check_weights(f"supernet of {space.name!r}", skeleton(space, task).weights)
-        relax.check(relaxation, space.decisions)
+        relax.check(ready["relaxation"], space.decisions)
         check_tables(space, task)
+        mixing = capabilities.mixing_of(space)
+        if mixing is not None and mixing.single_path:
+            check_single_path(space, ready["relaxation"], ready["perturbation"])
 
     def of_stage(self, stage: Stage) -> "Preset":
         """The settings of one stage."""
-        return dataclasses.replace(self, stages=(), **stage.settings)
+        return dataclasses.replace(self, stages=(), **dict(stage.settings))
 
     def weight_optimizer(self, steps: int) -> optax.GradientTransformation:
         """SGD with momentum, a cosine over that many steps, weight decay and clipping."""
@@ -204,7 +248,7 @@ class Preset:
         """Assembles the search for that many steps; see `dnas.gradient.bilevel.bilevel`.
 
         Args:
-          space: the space to search, as `modify` made it.
+          space: the space to search, as `modified` made it.
           task: what the supernet is built for.
           steps_per_epoch: steps of an epoch.
           epochs: epochs of the search.
@@ -216,22 +260,24 @@ class Preset:
         first, last = (0, epochs) if span is None else (span.first, span.last)
         steps = steps_per_epoch * epochs
 
-        def over_steps(make, *arguments):
-            return None if make is None else make(steps, *arguments)
+        context = {"total_steps": steps, "space": space, "task": task}
+
+        def made(name: str) -> Any:
+            return self.made(name, **context)
 
         return bilevel(
             space,
             task,
-            relaxation=self.relaxation(steps),
-            hypergradient=self.hypergradient,
+            relaxation=made("relaxation"),
+            hypergradient=made("hypergradient"),
             weight_optimizer=self.weight_optimizer(steps),
             alpha_optimizer=self.alpha_optimizer(),
-            regularizers=over_steps(self.regularizers, space) or (),
-            weight_penalty=over_steps(self.weight_penalty, space),
-            perturbation=over_steps(self.perturbation),
-            freeze=self.freeze,
-            auxiliary_skip=over_steps(self.auxiliary_skip),
-            skip_dropout=over_steps(self.skip_dropout),
+            regularizers=made("regularizers"),
+            weight_penalty=made("weight_penalty"),
+            perturbation=made("perturbation"),
+            freeze=made("freeze"),
+            auxiliary_skip=made("auxiliary_skip"),
+            skip_dropout=made("skip_dropout"),
             warmup_steps=self._warmup_steps(first, last, steps_per_epoch),
             alpha_interval=self.alpha_interval,
             alpha_scale=self.alpha_scale,
@@ -242,3 +288,19 @@ class Preset:
     def _warmup_steps(self, first: int, last: int, steps_per_epoch: int) -> int:
         epochs = round(self.warmup * (last - first))
         return steps_per_epoch * (first + epochs) if epochs else 0
+
+
+def _made(name: str, value: Any, context: Mapping[str, Any]) -> Any:
+    with checks.naming(name):
+        ready = made(value, **context)
+    if name in SCHEDULES:
+        return as_schedule(name, ready)
+    if isinstance(value, Part):
+        kinds.check_made(name, ready)
+    return ready
+
+
+def preset(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> Preset:
+    """A preset with these attributes, of which the user changed some."""
+    checks.names("a preset", changes, [field.name for field in dataclasses.fields(Preset)])
+    return Preset(**{**defaults, **changes})

@@ -1,19 +1,13 @@
 """Published searches in several stages."""
 
-import dataclasses
-from collections.abc import Callable, Mapping
-
-import jax
-import jax.numpy as jnp
-import optax
-from numpy.typing import ArrayLike
-
-from dnas import selection
+from dnas import schedules, selection
 from dnas.gradient import relax
-from dnas.presets.parts import make, mixing
-from dnas.presets.preset import Preset
-from dnas.presets.stages import Stage, keep_strongest
-from dnas.space import SearchSpace
+from dnas.parts import part
+from dnas.presets.parts import mixing
+from dnas.presets.preset import Preset, preset
+from dnas.presets.stages import Stage, deepen, widen
+
+__all__ = ["drnas", "p_darts"]
 
 
 def p_darts(**changes) -> Preset:
@@ -33,20 +27,15 @@ def p_darts(**changes) -> Preset:
     connections that it keeps, of random mixes, with the program's loops in NumPy, exactly.
     """
 
-    def deepen(cells: int, keep: float | None):
-        def change(base, before, mix):
-            count = max(round(base.cells * cells / 8), min(base.cells, 3))
-            space = base if keep is None else _shrink(base, before, mix, keep)
-            return dataclasses.replace(space, cells=count)
-
-        return change
-
-    def stage(cells, keep, rate):
-        return Stage(1 / 3, deepen(cells, keep), settings={"skip_dropout": _fading(rate)})
+    def stage(cells: int, keep: float | None, rate: float) -> Stage:
+        dropout = part(schedules.fading, rate=rate)
+        return Stage(
+            1 / 3, part(deepen, cells=cells, keep=keep), settings={"skip_dropout": dropout}
+        )
 
     parts = {
-        "modify": mixing(),
-        "selection": selection.limited_skips(2),
+        "modify": part(mixing),
+        "selection": part(selection.limited_skips, limit=2),
         "stages": (stage(5, None, 0.0), stage(11, 5 / 8, 0.4), stage(17, 3 / 5, 0.7)),
         "epochs": 75,
         "warmup": 0.4,
@@ -54,25 +43,7 @@ def p_darts(**changes) -> Preset:
         "final_learning_rate": 0.0,
         "alpha_learning_rate": 6e-4,
     }
-    return make(parts, changes)
-
-
-def _shrink(
-    base: SearchSpace, before: SearchSpace, mix: Mapping[str, ArrayLike], share: float
-) -> SearchSpace:
-    """The space in which every edge keeps only its strongest candidates."""
-    return base.restrict(keep_strongest(before, mix, share))
-
-
-def _fading(rate: float) -> Callable[[int], optax.Schedule]:
-    def schedule(steps: int) -> optax.Schedule:
-        def value(step: jax.Array) -> jax.Array:
-            passed = step / steps
-            return rate * jnp.where(passed < 0.4, 1 - passed, jnp.exp(-5 * (passed - 0.4)))
-
-        return value
-
-    return schedule
+    return preset(parts, changes)
 
 
 def drnas(**changes) -> Preset:
@@ -93,16 +64,11 @@ def drnas(**changes) -> Preset:
     Compared: samples with NumPy, and their gradients with SciPy's gamma distribution, for the same
     draws, to 1e-5 and 2e-3; candidates that are kept and weights that are widened, exactly.
     """
-
-    def widen(base, before, mix):
-        space = _shrink(base, before, mix, 3 / 5)
-        return mixing(partial=2)(space)
-
     parts = {
-        "relaxation": lambda steps: relax.dirichlet(),
-        "modify": mixing(partial=4),
-        "stages": (Stage(0.5), Stage(0.5, widen, goes_on=True)),
+        "relaxation": part(relax.dirichlet),
+        "modify": part(mixing, partial=4),
+        "stages": (Stage(0.5), Stage(0.5, part(widen, partial=2, keep=3 / 5), goes_on=True)),
         "epochs": 100,
         "warmup": 0.2,
     }
-    return make(parts, changes)
+    return preset(parts, changes)

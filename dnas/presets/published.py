@@ -11,11 +11,8 @@ What docstrings say was compared is compared in ``tests/parity``. There, three s
 optimizers of every preset, one of them clipped, are PyTorch's formulas in NumPy, to 1e-5.
 """
 
-from collections.abc import Mapping
-
 from dnas import selection
 from dnas.gradient import (
-    alignment,
     freeze,
     hypergrad,
     implicit,
@@ -24,9 +21,30 @@ from dnas.gradient import (
     relax,
     stopping,
 )
-from dnas.presets.parts import linear, make, mixing, without_zeros
-from dnas.presets.preset import Preset
-from dnas.space import first_part, identities
+from dnas.parts import linear, part
+from dnas.presets.parts import align_weights, mixing, skip_count, without_zeros
+from dnas.presets.preset import Preset, preset
+
+__all__ = [
+    "beta_darts",
+    "darts",
+    "darts_minus",
+    "darts_plus",
+    "darts_pt",
+    "darts_second_order",
+    "fair_darts",
+    "gdas",
+    "i_darts",
+    "lambda_darts",
+    "oles",
+    "pc_darts",
+    "r_darts",
+    "random_weight_sharing",
+    "sdarts_adv",
+    "sdarts_rs",
+    "single_level",
+    "snas",
+]
 
 
 def darts(order: int = 1, **changes) -> Preset:
@@ -44,7 +62,7 @@ def darts(order: int = 1, **changes) -> Preset:
     orders = {1: hypergrad.first_order, 2: hypergrad.unrolled}
     if order not in orders:
         raise ValueError(f"order={order!r}: expected 1 or 2")
-    return make({"hypergradient": orders[order]()}, changes)
+    return preset({"hypergradient": part(orders[order])}, changes)
 
 
 def darts_second_order(**changes) -> Preset:
@@ -76,12 +94,12 @@ def snas(**changes) -> Preset:
     1e-4 and 1e-3.
     """
     parts = {
-        "relaxation": lambda steps: relax.gumbel_softmax(linear(1.0, 0.03)(steps), hard=False),
-        "hypergradient": hypergrad.joint(),
+        "relaxation": part(relax.gumbel_softmax, temperature=linear(1.0, 0.03), hard=False),
+        "hypergradient": part(hypergrad.joint),
         "epochs": 150,
         "alpha_scale": 0.01,
     }
-    return make(parts, changes)
+    return preset(parts, changes)
 
 
 def gdas(**changes) -> Preset:
@@ -97,12 +115,12 @@ def gdas(**changes) -> Preset:
     and the gradients of their weights to 1e-3.
     """
     parts = {
-        "relaxation": lambda steps: relax.gumbel_softmax(linear(10.0, 0.1)(steps), hard=True),
-        "modify": mixing(optional=True, single_path=True),
+        "relaxation": part(relax.gumbel_softmax, temperature=linear(10.0, 0.1), hard=True),
+        "modify": part(mixing, single_path=True, optional=True),
         "epochs": 250,
         "weight_decay": 5e-4,
     }
-    return make(parts, changes)
+    return preset(parts, changes)
 
 
 def pc_darts(**changes) -> Preset:
@@ -116,14 +134,14 @@ def pc_darts(**changes) -> Preset:
     strides, with NumPy, to 1e-5.
     """
     parts = {
-        "modify": mixing(partial=4, edge_normalization=True),
+        "modify": part(mixing, partial=4, edge_normalization=True),
         "warmup": 0.3,
         "batch_size": 256,
         "learning_rate": 0.1,
         "final_learning_rate": 0.0,
         "alpha_learning_rate": 6e-4,
     }
-    return make(parts, changes)
+    return preset(parts, changes)
 
 
 def fair_darts(**changes) -> Preset:
@@ -140,16 +158,16 @@ def fair_darts(**changes) -> Preset:
     NumPy, to 1e-5.
     """
     parts = {
-        "modify": without_zeros,
-        "relaxation": lambda steps: relax.sigmoid(),
-        "regularizers": lambda steps, space: (regularize.zero_one(10.0),),
+        "modify": part(without_zeros),
+        "relaxation": part(relax.sigmoid),
+        "regularizers": (part(regularize.zero_one, weight=10.0),),
         "batch_size": 128,
         "learning_rate": 0.005,
         "alpha_learning_rate": 3e-3,
         "alpha_betas": (0.9, 0.999),
         "alpha_scale": 0.0,
     }
-    return make(parts, changes)
+    return preset(parts, changes)
 
 
 def darts_minus(**changes) -> Preset:
@@ -158,10 +176,10 @@ def darts_minus(**changes) -> Preset:
     Compared: a cell with its auxiliary skips at a weight of 0.7 with NumPy, to 1e-5.
     """
     parts = {
-        "modify": mixing(auxiliary_skip=True),
+        "modify": part(mixing, auxiliary_skip=True),
         "auxiliary_skip": linear(1.0, 0.0),
     }
-    return make(parts, changes)
+    return preset(parts, changes)
 
 
 def sdarts_rs(**changes) -> Preset:
@@ -171,8 +189,8 @@ def sdarts_rs(**changes) -> Preset:
 
     Compared: the perturbed mix with NumPy, for the same noise, to 1e-4.
     """
-    parts = {"perturbation": lambda steps: perturb.random_smoothing(linear(0.03, 0.3)(steps))}
-    return make(parts, changes)
+    parts = {"perturbation": part(perturb.random_smoothing, radius=linear(0.03, 0.3))}
+    return preset(parts, changes)
 
 
 def sdarts_adv(**changes) -> Preset:
@@ -183,8 +201,8 @@ def sdarts_adv(**changes) -> Preset:
 
     Compared: the perturbed mix with NumPy, for the same start and a loss in closed form, to 1e-4.
     """
-    parts = {"perturbation": lambda steps: perturb.adversarial(linear(0.03, 0.3)(steps))}
-    return make(parts, changes)
+    parts = {"perturbation": part(perturb.adversarial, radius=linear(0.03, 0.3))}
+    return preset(parts, changes)
 
 
 def r_darts(**changes) -> Preset:
@@ -201,9 +219,9 @@ def r_darts(**changes) -> Preset:
     """
     parts = {
         "weight_decay": 27e-4,
-        "stopping": lambda space: stopping.eigenvalue_ratio(),
+        "stopping": part(stopping.eigenvalue_ratio),
     }
-    return make(parts, changes)
+    return preset(parts, changes)
 
 
 def darts_plus(**changes) -> Preset:
@@ -211,12 +229,7 @@ def darts_plus(**changes) -> Preset:
 
     Compared: the epoch at which it ends, over random numbers of skip connections, exactly.
     """
-
-    def rule(space):
-        part = first_part(space)
-        return stopping.skip_count(identities(space, part), 2, part)
-
-    return make({"stopping": rule}, changes)
+    return preset({"stopping": part(skip_count, limit=2)}, changes)
 
 
 def darts_pt(**changes) -> Preset:
@@ -229,7 +242,7 @@ def darts_pt(**changes) -> Preset:
     Compared: every decision on a small supernet with a plain one, exactly; the losses that lead to
     it to 1e-3.
     """
-    return make({"selection": selection.perturbation(5.0)}, changes)
+    return preset({"selection": part(selection.perturbation, epochs=5.0)}, changes)
 
 
 def beta_darts(**changes) -> Preset:
@@ -241,10 +254,10 @@ def beta_darts(**changes) -> Preset:
     Compared: the decay's gradient with NumPy, at three steps, to 1e-5.
     """
     parts = {
-        "regularizers": lambda steps, space: (regularize.beta_decay(linear(0.0, 50.0)(steps)),),
+        "regularizers": (part(regularize.beta_decay, weight=linear(0.0, 50.0)),),
         "epochs": 100,
     }
-    return make(parts, changes)
+    return preset(parts, changes)
 
 
 def lambda_darts(**changes) -> Preset:
@@ -258,17 +271,12 @@ def lambda_darts(**changes) -> Preset:
     to 1e-5; a whole step of a small supernet's weights with the derivative of the regularised loss
     of a plain one, to 2e-3 of its norm.
     """
-
-    def penalty(steps, space):
-        layers = getattr(space, "layers", None)
-        if not isinstance(layers, Mapping):
-            raise ValueError(
-                f"this method aligns cells that share their decisions, and {space.name!r} has no "
-                "mapping `layers` that counts them for each table; choose another space or method"
-            )
-        return alignment.align_weights(linear(0.0, 0.25)(steps), layers)
-
-    return make({"weight_penalty": penalty, "epochs": 100, "alpha_learning_rate": 1e-4}, changes)
+    parts = {
+        "weight_penalty": part(align_weights, weight=linear(0.0, 0.25)),
+        "epochs": 100,
+        "alpha_learning_rate": 1e-4,
+    }
+    return preset(parts, changes)
 
 
 def i_darts(**changes) -> Preset:
@@ -287,13 +295,13 @@ def i_darts(**changes) -> Preset:
     Compared: the gradient in alphas of a quadratic problem with its closed form, to 1e-5.
     """
     parts = {
-        "hypergradient": implicit.neumann(terms=3, learning_rate=0.01),
+        "hypergradient": part(implicit.neumann, terms=3, learning_rate=0.01),
         "alpha_interval": 4,
         "epochs": 120,
         "learning_rate": 0.01,
         "weight_decay": 5e-4,
     }
-    return make(parts, changes)
+    return preset(parts, changes)
 
 
 def oles(**changes) -> Preset:
@@ -307,7 +315,7 @@ def oles(**changes) -> Preset:
     Compared: the cosines of all operations, edges and cells of two small supernets with NumPy, to
     1e-5; the decisions on hand-made gradients, exactly.
     """
-    return make({"freeze": freeze.oles()}, changes)
+    return preset({"freeze": part(freeze.oles)}, changes)
 
 
 def single_level(**changes) -> Preset:
@@ -315,7 +323,7 @@ def single_level(**changes) -> Preset:
 
     Compared: the gradient in alphas of a quadratic problem with its closed form, to 1e-5.
     """
-    return make({"hypergradient": hypergrad.joint()}, changes)
+    return preset({"hypergradient": part(hypergrad.joint)}, changes)
 
 
 def random_weight_sharing(**changes) -> Preset:
@@ -328,39 +336,11 @@ def random_weight_sharing(**changes) -> Preset:
     Compared: the shares of the operations in 4,000 drawn rows, to 0.025.
     """
     parts = {
-        "relaxation": lambda steps: relax.uniform_sample(),
-        "hypergradient": hypergrad.frozen(),
-        "modify": mixing(optional=True, single_path=True),
-        "selection": selection.best_of_samples(1000),
+        "relaxation": part(relax.uniform_sample),
+        "hypergradient": part(hypergrad.frozen),
+        "modify": part(mixing, single_path=True, optional=True),
+        "selection": part(selection.best_of_samples, count=1000),
         "alpha_weight_decay": 0.0,
         "alpha_scale": 0.0,
     }
-    return make(parts, changes)
-
-
-def dnas(decay: float = 5.0, **changes) -> Preset:
-    """The default: a mild beta decay, few skip connections, and short trainings that correct it.
-
-    The weight of the decay grows linearly from 0, as that of Beta-DARTS (Ye et al., 2022), to a
-    tenth of theirs. Alphas wait for a fifth of the epochs. Among options that the search hardly
-    tells apart the one with the most parameters is taken (`dnas.selection.largest_of_close`). At
-    most two skip connections a cell are kept at first, as P-DARTS keeps them in normal cells (Chen
-    et al., 2019). `dnas.selection.short_trainings` then corrects what short trainings from scratch
-    contradict. The page "The method dnas" of the docs explains the parts, and what they gain.
-
-    Compared: the decay's gradient with NumPy, at three steps, to 1e-5.
-
-    Args:
-      decay: the weight of the beta decay at the end of the search. More of it leaves fewer skip
-        connections, and spares options whose gradients are noisy: Adam takes smaller steps there.
-      **changes: other values for the attributes of `Preset`.
-    """
-    parts = {
-        "regularizers": lambda steps, space: (regularize.beta_decay(linear(0.0, decay)(steps)),),
-        "warmup": 0.2,
-        "alpha_learning_rate": 3e-3,
-        "selection": selection.short_trainings(
-            selection.largest_of_close(selection.limited_skips(2, every_part=True))
-        ),
-    }
-    return make(parts, changes)
+    return preset(parts, changes)

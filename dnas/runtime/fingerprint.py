@@ -15,6 +15,7 @@ import numpy as np
 from dnas import data as datasets
 from dnas import spaces
 from dnas.nn.kernels import native
+from dnas.parts import Part
 from dnas.runtime import parallel as parallels
 from dnas.space import SearchSpace
 
@@ -45,9 +46,11 @@ def of_devices(kind: str) -> dict[str, Any]:
 def plain(value: Any, depth: int = 6) -> Any:
     """Settings as what JSON can hold.
 
-    A function is described by its name, the numbers in its code and a digest of that, its defaults
-    and the values it closes over; an array of numbers by its shape and a checksum; what is nested
-    deeper than `depth`, and any other object, by its type.
+    A part of a method (`dnas.parts.Part`) is described by its name and settings; an array of
+    numbers by its shape and a checksum. A function of the package is described by its name, its
+    defaults and the values it closes over. Of any other function there are also the numbers in its
+    byte code and a digest of that: edited, or run by another minor version of Python, it is another
+    function. What is nested deeper than `depth`, and any other object, is described by its type.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -55,6 +58,10 @@ def plain(value: Any, depth: int = 6) -> Any:
         return value
     if depth == 0:
         return type(value).__qualname__
+    if isinstance(value, Part):
+        own = {} if _ours(value.factory) else {"factory": plain(value.factory, depth - 1)}
+        settings = {name: plain(item, depth - 1) for name, item in value.settings}
+        return {"name": value.name, **own, **settings}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -74,6 +81,8 @@ def plain(value: Any, depth: int = 6) -> Any:
             "keyword_defaults": value.__kwdefaults__,
             "closure": {name: cell.cell_contents for name, cell in cells},
         }
+        if _ours(value):
+            return {"function": value.__qualname__, **_nonempty(parts, depth)}
         digest = hashlib.sha256(_spell(value.__code__).encode()).hexdigest()[:16]
         code = {"numbers": _numbers(value.__code__), "digest": digest}
         return {"function": value.__qualname__, "code": code, **_nonempty(parts, depth)}
@@ -83,6 +92,11 @@ def plain(value: Any, depth: int = 6) -> Any:
 def attributes(value: Any) -> dict[str, Any]:
     """The attributes of a space or a preset as what JSON can hold."""
     return plain(value if dataclasses.is_dataclass(value) else vars(value))
+
+
+def _ours(function: Any) -> bool:
+    """Whether a function is one of the package."""
+    return isinstance(function, types.FunctionType) and function.__module__.startswith("dnas.")
 
 
 def _nonempty(parts: Mapping[str, Any], depth: int) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class DARTS:
     @property
     def layers(self) -> Mapping[str, int]:
         """For each table, how many cells are of its kind."""
-        return {name: self.part(name.split(".")[0]).layers for name in self.decisions}
+        return {name: self.part(d.part).layers for name, d in self.decisions.items()}
 
     def tables(self, mix: Mapping[str, jax.Array], part: str) -> list[Table]:
         """Rows, options and weights of the operations on that kind of cell's edges."""

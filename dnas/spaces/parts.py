@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from dnas import discretize, edges
 from dnas.nn.operations import Operations
 from dnas.nn.supernet import weights
-from dnas.space import Decision, Mix, Mixing
+from dnas.space import Decision, Mix, Mixing, Weighing
 
 Candidates = tuple[tuple[str, ...], ...]
 
@@ -40,9 +40,9 @@ class Part(NamedTuple):
     def operations(self) -> dict[str, Decision]:
         """One table of operations, or one for each edge where their candidates differ."""
         if len(set(self.candidates)) == 1:
-            return {self.name: Operations(self.rows, self.candidates[0])}
+            return {self.name: Operations(self.name, self.rows, self.candidates[0])}
         return {
-            f"{self.name}.{row}": Operations((row,), edge)
+            f"{self.name}.{row}": Operations(self.name, (row,), edge)
             for row, edge in zip(self.rows, self.candidates, strict=True)
         }
 
@@ -53,7 +53,7 @@ class Part(NamedTuple):
         for node in range(self.inputs, self.inputs + self.nodes):
             incoming = tuple(edges.name(i, node) for i in range(node))
             if len(incoming) > 1:
-                tables[f"{self.name}.{node}"] = Decision((str(node),), incoming)
+                tables[f"{self.name}.{node}"] = Weighing(self.name, (str(node),), incoming)
         return tables
 
     def decisions(self, mixing: Mixing) -> dict[str, Decision]:
@@ -74,7 +74,7 @@ class Part(NamedTuple):
         mine = {name: mix[name] for name in decisions}
         layered = any(table.ndim == 3 for table in mine.values())
         if layered:
-            for name, (rows, options) in decisions.items():
+            for name, (_, rows, options) in decisions.items():
                 shape = (self.layers, len(rows), len(options))
                 if mine[name].ndim == 3 and mine[name].shape != shape:
                     raise ValueError(
@@ -116,7 +116,7 @@ class Part(NamedTuple):
             return {}
         return {
             edge: mix[name][..., 0, k]
-            for name, (_, incoming) in self.normalization.items()
+            for name, (_, _, incoming) in self.normalization.items()
             for k, edge in enumerate(incoming)
         }
 

@@ -89,7 +89,7 @@ class Recurrent:
     @property
     def decisions(self) -> Mapping[str, Decision]:
         """One table: an activation for each pair of nodes, 36 rows of 5 options as published."""
-        return {PART: Activations(rows(1, self.nodes), self.operations)}
+        return {PART: Activations(PART, rows(1, self.nodes), self.operations)}
 
     @property
     def layers(self) -> Mapping[str, int]:

@@ -123,15 +123,20 @@ def check_rows(genotype: Genotype, space: str, decisions: Mapping[str, Decision]
     Args:
       genotype: the architecture.
       space: name of the space.
-      decisions: its tables, which are the genotype's parts.
+      decisions: its tables.
     """
-    check_choices(genotype, space, tuple(decisions))
-    for part, (rows, options) in decisions.items():
-        chosen = genotype[part]
-        if set(chosen) != set(rows):
-            raise ValueError(f"expected the rows {rows}, got {shown(tuple(chosen))}")
-        for row, option in chosen.items():
-            if option not in options:
+    tables = [decision for decision in decisions.values() if decision.chooses]
+    parts = tuple(dict.fromkeys(table.part for table in tables))
+    check_choices(genotype, space, parts)
+    for part in parts:
+        known = {row: t.options for t in tables if t.part == part for row in t.rows}
+        if set(genotype[part]) != set(known):
+            raise ValueError(
+                f"expected the rows {tuple(known)}, got {shown(tuple(genotype[part]))}"
+            )
+        for row, option in genotype[part].items():
+            if option not in known[row]:
                 raise ValueError(
-                    f"{row!r} of {part} has the option {shown(option)}; expected one of {options}"
+                    f"{row!r} of {part} has the option {shown(option)}; "
+                    f"expected one of {known[row]}"
                 )

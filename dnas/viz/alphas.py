@@ -182,11 +182,10 @@ def _groups(
     """The rows of each table; single edges, whose tables are named PART.EDGE, by their part."""
     groups: dict[str, list[_Panel]] = {}
     for name, values in tables.items():
-        rows, options = decisions[name]
+        part, rows, options = decisions[name]
         peaks = np.eye(len(options), dtype=bool)[values[-1].argmax(-1)]  # one, also among equals
         heavy = selected[name] > 0 if name in selected else peaks
-        part, _, rest = name.partition(".")
-        panels = groups.setdefault(part if (rest,) == rows and "->" in rest else name, [])
+        panels = groups.setdefault(part if decisions[name].chooses else name, [])
         panels += [_Panel(row, options, values[:, i], heavy[i]) for i, row in enumerate(rows)]
     return groups
 

@@ -123,10 +123,9 @@ class Ours:
             precision = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": None}
             jax.config.update("jax_default_matmul_precision", precision[settings.dtype])
         dtype = jnp.bfloat16 if settings.dtype == "bfloat16" else jnp.float32
-        relaxation = RELAXATIONS[settings.relaxation]()
         preset = presets.darts(
             hypergradient=HYPERGRADIENTS[settings.hypergradient](),
-            relaxation=lambda steps: relaxation,
+            relaxation=RELAXATIONS[settings.relaxation](),
         )
         search = preset.build(
             settings.make_space(),

@@ -282,7 +282,7 @@ class Search:
         self.call = torch.compile(self.net) if compiled else self.net
         self.alphas = {
             name: (1e-3 * torch.randn(len(rows), len(options), device=self.device)).requires_grad_()
-            for name, (rows, options) in space.decisions.items()
+            for name, (_, rows, options) in space.decisions.items()
         }
         self.relaxation, self.second_order, self.dtype = relaxation, second_order, dtype
         self.weights = list(self.net.parameters())

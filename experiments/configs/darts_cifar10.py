@@ -1,21 +1,3 @@
-"""First-order DARTS on CIFAR-10 in the DARTS space, as published (Liu et al., 2019).
+"""The config 'darts_cifar10' of the package as a file; see `dnas.configs.darts_cifar10`."""
 
-C=16, 8 cells, batch 64, 50 epochs of 390 steps; for an accelerator. Second order is
-``--config.search.hypergradient=unrolled``. `dnas.cli.train` trains the result with the
-recipe in the section `train`.
-
-Expected: a step takes 6 s on 2 CPU cores (after 40 s of compilation), so this wants an
-accelerator. Not yet run to its end. Published: 3.00 +- 0.14 % test error after training the found
-cell (Liu et al., 2019, table 1).
-"""
-
-from ml_collections import ConfigDict
-
-from experiments.configs import base
-
-
-def get_config() -> ConfigDict:
-    """The settings; see `python -m experiments.search --help`."""
-    config = base.make("darts")
-    config.preset = "darts"
-    return config
+from dnas.configs.darts_cifar10 import get_config as get_config

@@ -1,24 +1,3 @@
-"""The default search in the NAS-Bench-201 space on real CIFAR-10, reduced for two CPU cores.
+"""The config 'nas_bench_201_cpu' of the package as a file; see `dnas.configs.nas_bench_201_cpu`."""
 
-Fewer channels, smaller and fewer images, fewer epochs than published; the same budget as that of
-experiments/studies/methods.
-
-Expected: 15 to 19 minutes of one busy CPU core, 10 of two. On an AMD EPYC seeds 37 to 41, which
-the method was not designed with, found cells with 94.35 +- 0.03 % test accuracy on CIFAR-10 in the
-table, 94.30 to 94.37 (random architectures: mean 87.06 %, median 90.75 %; every edge a 3x3
-convolution: 93.76 %; optimum 94.37 %). Another processor, and another number of cores, rounds
-differently: a seed may find another cell there.
-"""
-
-from ml_collections import ConfigDict
-
-from experiments.configs import base
-
-
-def get_config() -> ConfigDict:
-    """The settings; see `python -m experiments.search --help`."""
-    config = base.make("nas_bench_201")
-    config.space.update(channels=4, cells=5)
-    config.data.update(train_limit=10_000, pool=2, crop_padding=2)
-    config.search.epochs = 15
-    return config
+from dnas.configs.nas_bench_201_cpu import get_config as get_config

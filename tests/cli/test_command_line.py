@@ -12,6 +12,12 @@ import time
 import numpy as np
 import pytest
 
+from dnas import selection
+from dnas.cli import build, flags, keys, search
+from dnas.cli import config as configs
+from dnas.gradient import relax
+from dnas.parts import linear, part
+from dnas.presets.kinds import KINDS
 from dnas.runtime import settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -37,53 +43,128 @@ def finish(process):
     return process.returncode, out, err
 
 
+MISTAKES = {
+    "--config.sed=1": "config.sed is unknown (did you mean 'seed'?)",
+    "--config.foo=1": "config.foo is unknown; the keys are seed, preset,",
+    "--config.space.chanels=1": "config.space.chanels is unknown (did you mean 'channels'?)",
+    "--config.preset=dart": "config.preset='dart': expected one of",
+    "--config.preset=p_darts --config.search.epochs=2": "config.search.epochs=2: expected one",
+    "--config.preset=gdas --config.search.perturbation.name=adversarial "
+    "--config.search.perturbation.radius=0.1": (
+        "config.search.perturbation must be left out: this supernet computes single"
+    ),
+    "--config.preset=gdas --config.search.relaxation.name=softmax": (
+        "config.search.relaxation must have one-hot samples"
+    ),
+    "--config.preset=p_darts --config.search.stopping.name=skip_count": (
+        "config.search.stopping must be left out: a search in several stages"
+    ),
+    "--config.search.regularizer_weight=5": (
+        "config.search.regularizer_weight is now config.search.regularizers.weight"
+    ),
+    "--config.search.relaxation=gumbel_softmax": (
+        "config.search.relaxation is a section: it has name, temperature, hard; write "
+        "config.search.relaxation.name=..."
+    ),
+    "--config.search.relaxation.temperature=5": (
+        "config.search.relaxation.temperature is not used by softmax, the part of this method, "
+        "only by gumbel_softmax, reinmax"
+    ),
+    "--config.search.regularizers.name=l2": (
+        "config.search.regularizers.weight is missing: l2 needs it"
+    ),
+    "--config.search.relaxation.name=reinmax --config.search.relaxation.temperature=(1.0,0.0)": (
+        "config.search.relaxation.temperature=0.0: expected a number above 0"
+    ),
+    "--config.preset=pc_darts --config.space.channels=2": "the space's channels=2: expected",
+    "--config.search.epochs=many": "config.search.epochs='many': expected a whole number",
+    "--config.search.epochs": "--config.search.epochs: its value is missing",
+    "--config.data.flip=yes": "config.data.flip='yes': expected True or False",
+    "--config=digts": "--config='digts': there is no such file; expected one, or one of",
+    "--config.search.batch_size=719": "config.search.batch_size=719: expected 1 to 718",
+    "--config.data.crop_padding=8": "config.data.crop_padding must be smaller",
+    "--config.train.batch_size=9999": "config.train.batch_size",
+    "--config.compare_random=0 --config.train.epochs=1": "config.train.epochs has no",
+}
+
+
+@pytest.mark.parametrize("arguments", MISTAKES)
+def test_mistakes_are_named_in_a_line(arguments):
+    with pytest.raises(ValueError) as caught:
+        search.prepare(settings_of(*arguments.split()))
+    assert str(caught.value).startswith(MISTAKES[arguments]) or MISTAKES[arguments].startswith(
+        "the space's"
+    )
+    assert MISTAKES[arguments] in str(caught.value) and "\n" not in str(caught.value)
+
+
+def settings_of(*arguments):
+    """What a command makes of the command line."""
+    others, given = configs.split(arguments)
+    source = others[0].removeprefix("--config=") if others else flags.DEFAULT
+    config = configs.changed(configs.load(source), given)
+    return flags.Settings(config, frozenset(given), None, "none", False)
+
+
+def test_names_of_parts_forget_the_settings_of_others(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    mine = f"--config={tmp_path / 'mine.py'}"
+    assert build.make_preset(settings_of(mine).config).relaxation == part(
+        relax.gumbel_softmax, temperature=linear(3.0, 1.0), hard=True
+    )
+    named = settings_of(mine, "--config.search.relaxation.name=reinmax")
+    assert build.make_preset(named.config).relaxation == part(relax.reinmax)
+    colder = settings_of(mine, "--config.search.relaxation.temperature=2")
+    assert dict(build.make_preset(colder.config).relaxation.settings)["temperature"] == 2
+    nested = settings_of(
+        "--config.search.selection.start.name=limited_skips",
+        "--config.search.selection.start.limit=1",
+        "--config.search.selection.name=local_search",
+    )
+    assert build.make_preset(nested.config).selection == part(
+        selection.local_search, start=part(selection.limited_skips, limit=1)
+    )
+
+
+MINE = """
+from dnas.configs import digits
+
+def get_config():
+    config = digits.get_config()
+    config.search.relaxation = {"name": "gumbel_softmax", "temperature": (3.0, 1.0)}
+    return config
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nothing_like_it", "mine.py: No module named 'nothing_like_it'"),
+        ("def get_config(", "mine.py: "),
+        ("config = {}", "mine.py: expected a function get_config() in this file"),
+        ("get_config = lambda: 3", "mine.py: get_config() returned 3; expected nested"),
+        ("get_config = lambda: {'sed': 3}", "config.sed is unknown (did you mean 'seed'?)"),
+    ],
+)
+def test_mistakes_in_a_config_are_a_line(text, message, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(SystemExit) as caught:
+        flags._config(str(tmp_path / "mine.py"), {})
+    err = capsys.readouterr().err
+    assert caught.value.code == 1 and message in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config.sed=1"], "config.sed is unknown; did you mean 'seed'?"),
-        (["--config.foo=1"], "config.foo is unknown. --help lists all keys."),
-        (["--config.space.chanels=1"], "config.space.chanels is unknown; did you mean 'channels'?"),
-        (["--config.preset=dart"], "config.preset='dart': expected one of dnas, darts, "),
-        (
-            ["--config.preset=p_darts", "--config.search.epochs=2"],
-            "config.search.epochs=2: expected one",
-        ),
-        (
-            ["--config.preset=gdas", "--config.search.perturbation=adversarial"],
-            "error: config.search.perturbation must be left out: this supernet computes single",
-        ),
-        (
-            ["--config.preset=gdas", "--config.search.relaxation=softmax"],
-            "error: config.search.relaxation must have one-hot samples",
-        ),
-        (
-            ["--config.preset=p_darts", "--config.search.stopping=skip_count"],
-            "error: config.search.stopping must be left out: a search in several stages",
-        ),
-        (
-            ["--config.preset=beta_darts", "--config.search.regularizer_weight=5"],
-            "config.search.regularizer_weight needs config.search.regularizer to be set",
-        ),
-        (
-            ["--config.preset=pc_darts", "--config.space.channels=2"],
-            "the space's channels=2: expected",
-        ),
-        (
-            ["--config.search.epochs=many"],
-            "error: flag --config.search.epochs=many: invalid literal",
-        ),
         (["--workdr=x"], "Unknown command line flag 'workdr'"),
         (["runs/x"], "unexpected argument 'runs/x'"),
-        (["--config=none.py"], "none.py"),
-        (["--config.search.batch_size=719"], "config.search.batch_size=719: expected 1 to 718"),
-        (["--config.data.crop_padding=8"], "config.data.crop_padding must be smaller"),
-        (["--config.train.batch_size=9999"], "config.train.batch_size"),
-        (["--config.compare_random=0", "--config.train.epochs=1"], "config.train.epochs has no"),
+        (["--config.search.lr=1"], "config.search.lr is unknown"),
     ],
 )
-def test_mistakes_are_named_in_a_line(arguments, message):
+def test_mistakes_end_the_command(arguments, message):
     code, _, err = finish(start(*arguments))
-    assert code == 1 and message in err and "compiling" not in err
+    assert code == 1 and message in err and "compiling" not in err and err.count("\n") == 1
 
 
 def test_another_training_than_the_comparisons_is_refused_before_anything_is_written(tmp_path):
@@ -101,8 +182,13 @@ def test_another_training_than_the_comparisons_is_refused_before_anything_is_wri
 def test_help_begins_with_how_to_use_it():
     code, out, _ = finish(start("--help"))
     assert code == 0 and out.startswith("Searches an architecture")
-    for word in ("Examples:", "search.hypergradient", "--parallel: <none|pmap>", "--workdir"):
+    for word in ("Examples:", "--parallel: <none|pmap>", "--workdir", "space.stem_multiplier"):
         assert word in out
+    for kind, known in KINDS.items():
+        assert f"search.{kind}.name" in out
+        for factory in known.factories:
+            assert f"{factory.__name__}: " in out
+            assert all(f".{setting}: " in out for setting in keys.settings_of(factory))
 
 
 SCRIPT = """
@@ -111,15 +197,15 @@ from dnas.cli import flags
 from dnas.runtime import loop
 flags.define()
 def run(settings, job):
-    if sys.argv[1] == "--workdir=loop":
+    if settings.workdir == "loop":
         for text in ("odd", "odd", "strange"):
             warnings.resetwarnings()
             warnings.warn(text)
         raise loop.Stopped("SIGTERM", 7, None)
-    if sys.argv[1] == "--workdir=nan":
+    if settings.workdir == "nan":
         raise loop.DivergedError("train_loss became nan at step 3")
     os.kill(os.getpid(), signal.SIGTERM)
-flags.main(lambda settings: None, run)
+flags.main(sys.argv, lambda settings: None, run, str)
 """
 
 
@@ -140,7 +226,7 @@ def test_signals_while_a_script_starts(tmp_path):
     # An import that takes long, as that of JAX may, and sends what a scheduler would.
     code = "import os, signal\nos.kill(os.getpid(), signal.{})\nimport time\ntime.sleep(60)"
     for name in ("SIGTERM", "SIGINT"):
-        (tmp_path / "ml_collections.py").write_text(code.format(name))
+        (tmp_path / "optax.py").write_text(code.format(name))
         for script in ("experiments.search", "experiments.train"):
             process = start(path=tmp_path, script=("-m", script))
             code_, _, err = finish(process)

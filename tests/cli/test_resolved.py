@@ -1,15 +1,17 @@
 """What a command's settings stand for is what its directory is compared with."""
 
 import dataclasses
-import importlib
 import json
 
 import pytest
+from test_build import NUMBERS, load
 
 import dnas
 from dnas import presets
 from dnas.cli import build
+from dnas.gradient.regularize import beta_decay
 from dnas.jobs import recipe, stages, train
+from dnas.parts import linear, part
 from dnas.runtime.workdir import ContradictionError, open_workdir
 
 
@@ -34,10 +36,10 @@ def command(tmp_path, monkeypatch):
                 build.make_space(config),
                 build.make_data(config),
                 build.make_preset(config),
-                seed=config.seed,
+                seed=config["seed"],
                 augment=build.make_augment(config),
                 workdir=tmp_path,
-                config=config.to_dict(),
+                config=config,
             )
         assert not (tmp_path / ".lock").exists()  # given back, whatever ended the search
         return json.loads((tmp_path / "config.json").read_text())
@@ -45,18 +47,12 @@ def command(tmp_path, monkeypatch):
     return run
 
 
-def load(**changes):
-    config = importlib.import_module("experiments.configs.digits").get_config()
-    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
-    return config
-
-
 def test_a_presets_numbers_are_written_and_their_change_is_refused_by_name(command, monkeypatch):
     stored = command()
-    for name in build.NUMBERS:
+    for name in NUMBERS:
         value = getattr(build.make_preset(load()), name)
         assert stored["search"][name] == (list(value) if isinstance(value, tuple) else value)
-    assert stored["given"]["search"]["learning_rate"] is None
+    assert "learning_rate" not in stored["given"]["search"]
     command(search__learning_rate=0.025)  # which is the preset's: the same run
 
     def changed(**changes):
@@ -70,29 +66,26 @@ def test_a_presets_numbers_are_written_and_their_change_is_refused_by_name(comma
     assert len(str(caught.value).splitlines()) == 4
 
 
-def test_numbers_in_a_presets_parts_are_among_them(command, monkeypatch):
+def test_settings_of_a_presets_parts_are_among_them(command, monkeypatch):
     stored = command(preset="beta_darts")
-    assert stored["search"]["regularizers"]["code"]["numbers"] == [0.0, 50.0]
-    beta_darts = presets.PRESETS["beta_darts"]
-    text = beta_darts.__code__
-    constants = tuple(
-        part.replace(co_consts=tuple(25.0 if x == 50.0 else x for x in part.co_consts))
-        if isinstance(part, type(text))
-        else part
-        for part in text.co_consts
-    )
-    monkeypatch.setattr(beta_darts, "__code__", text.replace(co_consts=constants))
+    weight = {"name": "linear", "first": 0.0, "last": 50.0}
+    assert stored["search"]["regularizers"] == [{"name": "beta_decay", "weight": weight}]
+
+    def changed(**changes):
+        return published(regularizers=(part(beta_decay, weight=linear(0.0, 25.0)),), **changes)
+
+    published = presets.PRESETS["beta_darts"]
+    monkeypatch.setitem(presets.PRESETS, "beta_darts", changed)
     with pytest.raises(ContradictionError) as caught:
         command(preset="beta_darts")
-    name = "search.regularizers.code.numbers"
-    assert f"{name}: [0.0, 50.0] there, [0.0, 25.0] here" in str(caught.value)
+    assert "search.regularizers.0.weight.last: 50.0 there, 25.0 here" in str(caught.value)
 
 
 def test_one_setting_of_a_selection_is_named(command):
-    command(search__selection="short_trainings")
+    command(preset="dnas")
     with pytest.raises(ContradictionError) as caught:
-        command(search__selection="short_trainings", search__skips=1)
-    line = "search.selection.closure.start.closure.start.closure.limit: 2 there, 1 here"
+        command(preset="dnas", search__selection={"start": {"start": {"limit": 1}}})
+    line = "search.selection.start.start.limit: 2 there, 1 here"
     assert str(caught.value).splitlines()[1].strip() == line
     assert len(str(caught.value).splitlines()) == 3
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from toys import Rows
 
 from dnas import data as datasets
-from dnas import discretize
+from dnas import presets
 from dnas.genotype import Genotype
 from dnas.jobs import compare, search, train
 from dnas.jobs.recipe import Recipe
@@ -37,7 +38,7 @@ class Network(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Tiny:
+class Tiny(Rows):
     """One row of three options."""
 
     name = "tiny"
@@ -45,7 +46,7 @@ class Tiny:
 
     @property
     def decisions(self):
-        return {"cell": Decision(("0->1",), OPTIONS)}
+        return {"cell": Decision("cell", ("0->1",), OPTIONS)}
 
     def supernet(self, task, *, rngs):
         return Network(task.classes)
@@ -54,19 +55,8 @@ class Tiny:
         place = OPTIONS.index(genotype["cell"]["0->1"])
         return Network(task.classes, (tuple(float(i == place) for i in range(3)),))
 
-    def discretize(self, mix):
-        chosen = discretize.argmax(mix["cell"], self.decisions["cell"])
-        return Genotype.create(self.name, {"cell": chosen})
-
-    def sample(self, rng):
-        return self.genotype(OPTIONS[rng.integers(3)])
-
     def genotype(self, option):
         return Genotype.create(self.name, {"cell": {"0->1": option}})
-
-    def validate(self, genotype):
-        if genotype["cell"]["0->1"] not in OPTIONS:
-            raise ValueError(f"no option {genotype['cell']['0->1']!r}")
 
 
 class State(NamedTuple):
@@ -114,25 +104,19 @@ def select(trained):
 
 
 @dataclasses.dataclass(frozen=True)
-class Preset:
+class Preset(presets.Preset):
     epochs: int = 3
     batch_size: int = 4
+    selection: Any = select
+
+    def check(self, space, task):
+        del space, task  # nothing of it is searched
 
     def build(self, *_, **__):
         return Method(init, step, mix)
 
     def weight_optimizer(self, steps):
         return optax.sgd(0.1)
-
-    def finetuning(self):
-        return self
-
-    def retraining(self):
-        return self
-
-    @property
-    def selection(self):
-        return select
 
 
 def some_data():

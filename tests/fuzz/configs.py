@@ -1,11 +1,11 @@
 """Configs of the command line with single values replaced."""
 
-import importlib
 import random
 
 from fuzz.outcomes import Input
 
-from dnas.cli import flags, search
+from dnas.cli import config as configs
+from dnas.cli import flags, keys, search
 
 NAMES = ("digits", "nas_bench_201_cpu")
 BAD = (
@@ -30,6 +30,7 @@ ODD = (
     10**6,
     (0.5, 0.9),
 )
+PARTS = ("relaxation", "hypergradient", "regularizers", "selection")
 FREE = ("name", "data_dir")  # any text may name a folder
 
 
@@ -37,30 +38,34 @@ def inputs(rng: random.Random, number: int) -> list[Input]:
     """So many configs."""
     made = []
     while len(made) < number:
-        name = rng.choice(NAMES)
-        config = importlib.import_module(f"experiments.configs.{name}").get_config()
-        config.update_from_flattened_dict(
-            {"data.name": "digits", "space.channels": 4, "space.cells": 1, "search.batch_size": 16}
-            | {"search.epochs": 4, "data.crop_padding": 0, "data.pool": 1, "data.cutout": 0}
-            | {"data.train_limit": 200, "compare_random": int(rng.random() < 0.1)}
-        )
-        keys = [k for k in _keys(config) if config.compare_random or not k.startswith("train.")]
+        config = configs.load(rng.choice(NAMES))
+        config["data"] |= {"name": "digits", "crop_padding": 0, "pool": 1, "cutout": 0}
+        config["data"]["train_limit"] = 200
+        config["space"] |= {"channels": 4, "cells": 1}
+        config["search"] |= {"batch_size": 16, "epochs": 4}
+        config["compare_random"] = int(rng.random() < 0.1)
+        known = [key for key, _ in _values(config)]
+        known += [f"search.{part}.{key}" for part in PARTS for key in keys.PartKey(part).keys]
+        known = [k for k in known if config["compare_random"] or not k.startswith("train.")]
         changes, bad = {}, False
-        for key in rng.sample(keys, rng.choice([1, 1, 2])):
+        for key in rng.sample(known, rng.choice([1, 1, 2])):
             wrong = rng.random() < 0.5
             changes[key] = rng.choice(BAD if wrong else ODD)
             bad |= wrong and key.split(".")[-1] not in FREE
-        with config.unlocked(), config.ignore_type():
-            config.update_from_flattened_dict(changes)
-        settings = flags.Settings(config, None, "none", False)
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            section = config
+            for word in path:
+                section = section.setdefault(word, {})
+            section[last] = value
+        settings = flags.Settings(config, frozenset(), None, "none", False)
         made.append(Input(str(changes), lambda s=settings: search.prepare(s), bad))
     return made
 
 
-def _keys(config, prefix=""):
-    for key in config:
-        value = config.get(key)
-        if hasattr(value, "keys"):
-            yield from _keys(value, f"{prefix}{key}.")
+def _values(section, prefix=""):
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from _values(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}"
+            yield f"{prefix}{key}", value

@@ -14,6 +14,7 @@ from dnas.tasks import Classification
 LAYERS = {"cell": 3, "cell.2": 3, "other": 2, "single": 1}
 SHAPES = {"cell": (2, 3), "cell.2": (1, 2), "other": (2, 2), "single": (1, 3)}
 SHARED = ("cell", "cell.2", "other")
+PARTS = {"cell": "cell", "cell.2": "cell", "other": "other", "single": "single"}
 
 
 def plainly(gradients):
@@ -69,7 +70,9 @@ def test_alignment_of_hand_made_gradients():
     both = alignment.alignment({"cell": a, "other": same})
     np.testing.assert_allclose(both, (-1 / 3 + 1) / 2, rtol=1e-6)
     # Tables of one part are one vector: (1, 0, 2), (0, 2, 2), (-3, 0, 2).
-    joined = alignment.alignment({"cell.0->1": a, "cell.0->2": jnp.full((3, 1, 1), 2.0)})
+    joined = alignment.alignment(
+        {"first": a, "second": jnp.full((3, 1, 1), 2.0)}, {"first": "cell", "second": "cell"}
+    )
     expected = (4 / np.sqrt(5 * 8) + 1 / np.sqrt(5 * 13) + 4 / np.sqrt(8 * 13)) / 3
     np.testing.assert_allclose(joined, expected, rtol=1e-6)
 
@@ -83,7 +86,7 @@ def test_cells_without_gradient_keep_everything_finite():
 
 def test_regulariser_of_the_weights():
     params, mix = weights(0), tables(1, 0.3)
-    penalty = alignment.align_weights(lambda step: 0.1 * step, LAYERS)
+    penalty = alignment.align_weights(lambda step: 0.1 * step, LAYERS, PARTS)
     compiled = jax.jit(lambda p, m, s: penalty(smooth_loss, p, m, s, lambda tree: tree))
 
     def lagrangian(params):
@@ -106,7 +109,7 @@ def test_replicas():
     mix = tables(3, 0.3)
     params = [weights(seed) for seed in (4, 5)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *params)
-    penalty = alignment.align_weights(0.5, LAYERS)
+    penalty = alignment.align_weights(0.5, LAYERS, PARTS)
 
     # Weights are what the replicas' losses differ in; what they share, and learn, is a scale.
     def scaled(own, scale, mix):

@@ -30,9 +30,7 @@ def batch(seed, size=8):
 
 def test_a_relaxation_of_the_wrong_shape_is_refused():
     wrong = relax.Relaxation(lambda key, alphas, step: {"cell": alphas["cell"][:, :1]})
-    search = presets.darts(relaxation=lambda steps: wrong).build(
-        SPACE, TASK, steps_per_epoch=1, epochs=1
-    )
+    search = presets.darts(relaxation=wrong).build(SPACE, TASK, steps_per_epoch=1, epochs=1)
     state = jax.eval_shape(search.init, jax.random.key(0))
     with pytest.raises(AssertionError, match="shape"):
         jax.eval_shape(search.step, state, batch(0), batch(1))
@@ -122,7 +120,7 @@ def test_both_gradients_are_traced_once(hypergradient):
             return Supernet(super().supernet(task, rngs=rngs))
 
     space = Space(channels=2, cells=1, stages=1, nodes=3)
-    preset = presets.darts(hypergradient=hypergradient, relaxation=lambda steps: relaxation)
+    preset = presets.darts(hypergradient=hypergradient, relaxation=relaxation)
     search = preset.build(space, TASK, steps_per_epoch=2, epochs=2)
     state = jax.eval_shape(search.init, jax.random.key(0))
     jax.make_jaxpr(search.step)(state, batch(0), batch(1))

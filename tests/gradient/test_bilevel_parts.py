@@ -12,6 +12,7 @@ import optax
 import pytest
 from flax import nnx
 from plain import Plain, means
+from toys import Rows
 
 from dnas import spaces
 from dnas.gradient import bilevel, hypergrad, perturb, relax, skeleton
@@ -37,12 +38,12 @@ class Supernet(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Activations:
+class Activations(Rows):
     name = "activations"
 
     @property
     def decisions(self):
-        return {"layers": Decision(("first", "second"), ("relu", "tanh", "identity"))}
+        return {"layers": Decision("layers", ("first", "second"), ("relu", "tanh", "identity"))}
 
     def supernet(self, task, *, rngs):
         return Supernet(task, rngs)

@@ -178,5 +178,5 @@ def test_replicas_average_inside_and_outside_of_the_unrolled_steps(steps):
 
 
 def test_no_inner_step_is_refused():
-    with pytest.raises(ValueError, match="inner_steps=0"):
+    with pytest.raises(ValueError, match=r"^steps=0"):
         hypergrad.unrolled(0)

@@ -5,10 +5,11 @@ import os
 
 import numpy as np
 import pytest
+from toys import Rows
 
 import dnas
 from dnas import checks, data, presets, spaces
-from dnas.gradient import freeze, hypergrad, perturb, regularize, relax, stopping
+from dnas.gradient import freeze, hypergrad, perturb, regularize, relax
 from dnas.jobs import recipe
 from dnas.space import Decision
 
@@ -19,14 +20,16 @@ ARRAYS = (np.zeros((4, 8, 8), np.uint8), np.zeros(4, int)) * 2
 
 
 @dataclasses.dataclass
-class Own:
-    """A space that can be searched, but for what it lacks."""
+class Own(Rows):
+    """A space that cannot be hashed."""
 
     name = "own"
-    decisions = {"layers": Decision(("first",), ("a", "b"))}  # noqa: RUF012
+    decisions = {"layers": Decision("layers", ("first",), ("a", "b"))}  # noqa: RUF012
 
-    def discretize(self, mix):
-        return mix
+
+class Bare:
+    name, decisions = "bare", Own.decisions
+    discretize = sample = None
 
 
 def search(space=SPACE, data=DATA, preset=None, **options):
@@ -57,43 +60,57 @@ MISTAKES = {
     "too many steps": (lambda: checks.steps(10**6, 5000), "epochs=1000000: .* at most 429,496, "),
     "lr": (lambda: presets.dnas(lr=1), r"'lr' .* \(did you mean 'learning_rate'\?\)"),
     "lr of a recipe": (lambda: recipe.darts_recipe(lr=1), r"did you mean 'learning_rate'\?"),
-    "a relaxation": (
-        lambda: changed(relaxation=relax.sparsemax()),
-        r"lambda steps: .*\.relax",
-    ),
-    "no lambda": (
+    "not called": (
         lambda: changed(relaxation=relax.sparsemax),
-        r"lambda steps: .*\.relax",
+        r"relaxation=dnas\.gradient\.relax\.sparsemax\(\)",
     ),
-    # Called with the number of steps, it would take them for the temperature.
-    "temperature": (
-        lambda: changed(relaxation=relax.gumbel_softmax),
-        r"lambda steps: .*\.relax",
+    "a function of steps": (
+        lambda: changed(relaxation=lambda steps: relax.sparsemax()),
+        r"relaxation=dnas\.gradient\.relax\.sparsemax\(\), or dnas\.presets\.part\(FACTORY",
     ),
     "radius": (
         lambda: changed(perturbation=perturb.random_smoothing),
-        r"lambda steps: .*\.per",
+        r"random_smoothing\(0\.03\)",
     ),
-    "no argument": (lambda: changed(relaxation=lambda: None), "takes 0 positional arguments"),
-    "nothing made": (lambda: changed(relaxation=lambda steps: None), "which made None"),
-    "a maker": (
-        lambda: changed(hypergradient=hypergrad.joint),
-        r"dnas\.gradient\.hypergrad\.first_order\(\)",
+    "nothing made": (
+        lambda: changed(relaxation=presets.part(lambda: None)),
+        r"^relaxation: expected a part, .*; got None",
     ),
-    "no sequence": (
-        lambda: changed(regularizers=lambda steps, space: regularize.l2(1.0)),
-        r"lambda steps, space: \(dnas\.gradient\.regularize",
+    "of another kind": (
+        lambda: changed(hypergradient=presets.part(relax.softmax)),
+        r"^hypergradient: expected a part",
     ),
-    "no function": (lambda: changed(regularizers=(regularize.l2(1.0),)), "lambda steps, space"),
-    "a rule": (
-        lambda: changed(stopping=stopping.skip_count(("skip_connect",))),
-        r"lambda space: .*\.stopping",
+    "a maker": (lambda: changed(hypergradient=hypergrad.joint), r"hypergrad\.first_order\(\)"),
+    "no sequence": (lambda: changed(regularizers=regularize.l2(1.0)), "expected a tuple, as"),
+    "old makers": (
+        lambda: changed(regularizers=(lambda steps: None,)),
+        r"regularize\.l2\(1\.0\),\)",
     ),
-    "unmade": (lambda: changed(freeze=freeze.oles), r"such as dnas\.gradient\.freeze\.oles\(\)"),
+    "a rule": (lambda: changed(stopping=lambda space: None), r"stopping\.eigenvalue_ratio\(\)"),
+    "unmade": (lambda: changed(freeze=freeze.oles), r"freeze=dnas\.gradient\.freeze\.oles\(\)"),
+    "no setting": (
+        lambda: presets.part(relax.gumbel_softmax, temprature=1.0),
+        r"'temprature' is no setting of gumbel_softmax \(did you mean 'temperature'\?\)",
+    ),
+    "a value out of range": (
+        lambda: changed(relaxation=presets.part(relax.gumbel_softmax, temperature=-1.0)),
+        r"^relaxation\.temperature=-1\.0: expected a number above 0",
+    ),
+    "one end of a schedule": (
+        lambda: changed(
+            relaxation=presets.part(relax.reinmax, temperature=presets.linear(1.0, 0.0))
+        ),
+        r"^relaxation\.temperature=0\.0: expected a number above 0",
+    ),
+    "a missing setting": (lambda: presets.part(regularize.l2), "weight is missing: l2 needs it"),
+    "arrays as settings": (
+        lambda: presets.part(regularize.l2, weight=np.ones(2)),
+        r"weight=array.*: expected plain data",
+    ),
     "betas": (lambda: changed(alpha_betas=("a", 0.9)), r"alpha_betas=\('a', 0\.9\): expected"),
     "a directory": (lambda: search(workdir=3), r"workdir=3: expected the path of a directory"),
     "a run": (lambda: dnas.open(3), r"workdir=3: expected the path of a directory"),
-    "nothing to train": (lambda: train(Own()), "Own lacks 'validate', 'network'"),
+    "nothing to train": (lambda: train(Bare()), "Bare lacks 'supernet', 'network', 'val"),
     "text": (lambda: train(genotype="|none~0|"), r"space\.parse\(text\)"),
     "a recipe's maker": (lambda: train(recipe=recipe.darts_recipe), r"such as .*darts_recipe\("),
 }

@@ -3,7 +3,6 @@
 import pytest
 
 from dnas import presets
-from dnas.cli import parts
 from dnas.gradient import relax
 from dnas.jobs import divergence
 from dnas.runtime import fingerprint
@@ -31,17 +30,20 @@ def test_extreme_settings_are_named():
     )
 
 
-def test_a_setting_has_the_name_that_the_user_gave_it():
-    given = {"temperature": 1e-30, "final_temperature": 1e-30}
-    relaxation = parts.RELAXATIONS["gumbel_softmax"].make(**given)
-    search = fingerprint.plain(presets.darts(relaxation=relaxation))
-    text = divergence.advice({"search": search, "given": {"search": given}})
-    assert text.count("extreme") == 2
-    assert "search.temperature=1e-30" in text and "search.final_temperature=1e-30" in text
-    # In Python it may have none: then the part is named that holds the number.
-    preset = presets.darts(relaxation=lambda steps: relax.gumbel_softmax(1e-30))
+def test_settings_of_parts_are_named():
+    cold = presets.part(relax.gumbel_softmax, temperature=presets.linear(1.0, 1e-30))
+    search = fingerprint.plain(presets.darts(relaxation=cold))
+    assert divergence.advice({"search": search}) == (
+        "Likely the cause: search.relaxation.temperature.last=1e-30 is extreme "
+        "(usual are 0.001 to 1000)."
+    )
+    given = {"search": {"relaxation": {"temperature": (1.0, 1e-30)}}}
+    text = divergence.advice({"search": search, "given": given})
+    assert text.count("extreme") == 1 and "search.relaxation.temperature=1e-30" in text
+    # What is no part may have no names: then the attribute is named that holds the number.
+    preset = presets.darts(relaxation=relax.gumbel_softmax(1e-30))
     text = divergence.advice({"search": fingerprint.plain(preset)})
-    assert "Likely the cause: search.relaxation=1e-30 is extreme" in text
+    assert "Likely the cause: search.relaxation" in text and "=1e-30 is extreme" in text
 
 
 def test_the_error_of_a_job_has_the_advice():

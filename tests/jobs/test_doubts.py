@@ -8,7 +8,7 @@ import pytest
 from dnas import discretize
 from dnas.gradient.freeze import Frozen
 from dnas.jobs import doubts
-from dnas.space import Decision
+from dnas.space import Decision, Weighing
 
 ROWS, OPTIONS = ("0->1", "0->2", "1->2"), ("a", "b", "c", "d", "e")
 NOISE = 1e-3 * np.random.default_rng(0).normal(size=(3, 5))
@@ -21,7 +21,7 @@ def softmax(alphas):
 
 
 def warning(initial, alphas, decisions=None):
-    decisions = decisions or {name: Decision(ROWS, OPTIONS) for name in alphas}
+    decisions = decisions or {name: Decision(name, ROWS, OPTIONS) for name in alphas}
     report = discretize.report({name: softmax(x) for name, x in alphas.items()}, decisions)
     return doubts.undecided(report, initial, alphas)
 
@@ -49,10 +49,10 @@ def test_kinds_of_cells_are_looked_at_by_themselves():
     text = warning(initial, {"normal": NOISE, "reduce": NOISE + DIRECTION})
     assert "'normal'" in text and "'reduce'" not in text
     # Tables of single edges count together, those that weigh edges not at all.
-    decisions = {f"cell.{row}": Decision((row,), OPTIONS) for row in ROWS}
+    decisions = {f"cell.{row}": Decision("cell", (row,), OPTIONS) for row in ROWS}
     alphas = {name: NOISE[i : i + 1] for i, name in enumerate(decisions)}
     moved = alphas | {"cell.0->1": NOISE[:1] + 3 * DIRECTION[:1]}
-    edges = {"cell.2": Decision(("2",), ("0->2", "1->2"))}
+    edges = {"cell.2": Weighing("cell", ("2",), ("0->2", "1->2"))}
     weighed = {"cell.2": np.zeros((1, 2))}
     assert warning(alphas | weighed, moved | weighed, decisions | edges) is None
     assert warning(alphas | weighed, alphas | weighed, decisions | edges).count("'cell'") == 2
@@ -60,7 +60,7 @@ def test_kinds_of_cells_are_looked_at_by_themselves():
 
 def test_the_threshold_of_even_weights_is_that_of_logits_of_a_known_deviation():
     alphas = 0.14 * np.random.default_rng(2).normal(size=(2000, 5))
-    table = {"t": Decision(tuple(map(str, range(2000))), OPTIONS)}
+    table = {"t": Decision("t", tuple(map(str, range(2000))), OPTIONS)}
     found = discretize.report({"t": softmax(alphas)}, table)["t"]
     assert found["relative_entropy"] == pytest.approx(doubts.EVEN_ENTROPY, abs=3e-4)
     about = 1 - (1 - 1 / 5) * 0.14**2 / (2 * math.log(5))

@@ -236,6 +236,8 @@ TABLES = {
     "mix/cell": np.full((2, 1, 2), 0.5),
     "rows/cell": np.array(["0->1"]),
     "options/cell": np.array(["none", "skip_connect"]),
+    "part/cell": np.array("cell"),
+    "chooses/cell": np.array(True),
 }
 
 

@@ -15,19 +15,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import Rows
 
 import dnas
 from dnas import data as datasets
-from dnas import discretize
+from dnas import presets
 from dnas.data.feeds import DeviceFeed
 from dnas.genotype import Genotype
+from dnas.gradient import relax
 from dnas.jobs.search import describe, search
 from dnas.runtime import loop, workdir
 from dnas.space import Decision
 
 
 @dataclasses.dataclass(frozen=True)
-class ToySpace:
+class ToySpace(Rows):
     """Two rows of three options; the supernet is a mixture of constants."""
 
     name = "toy"
@@ -35,11 +37,7 @@ class ToySpace:
 
     @property
     def decisions(self):
-        return {"cell": Decision(("0->1", "0->2"), ("none", "skip_connect", "conv"))}
-
-    def discretize(self, mix):
-        chosen = discretize.argmax(mix["cell"], self.decisions["cell"])
-        return Genotype.create("toy", {"cell": chosen})
+        return {"cell": Decision("cell", ("0->1", "0->2"), ("none", "skip_connect", "conv"))}
 
 
 class State(NamedTuple):
@@ -57,7 +55,7 @@ class Method(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ToyPreset:
+class ToyPreset(presets.Preset):
     """A quadratic bilevel problem whose targets are the batches' mean brightness."""
 
     epochs: int = 3
@@ -126,7 +124,8 @@ def test_result_and_files_agree(whole):
         assert stored["alphas/cell"].tobytes() == whole.trajectory["alphas/cell"].tobytes()
         assert stored["mix/cell"].shape == (4, 2, 3)
         names = stored["rows/cell"].tolist(), stored["options/cell"].tolist()
-        assert tuple(map(tuple, names)) == ToySpace().decisions["cell"]
+        assert tuple(map(tuple, names)) == ToySpace().decisions["cell"][1:]
+        assert stored["part/cell"] == "cell" and stored["chooses/cell"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines == whole.history
     report = json.loads((folder / "report.json").read_text())
@@ -209,16 +208,12 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path, options, message):
 
 
 def test_settings_hidden_in_functions_are_described():
-    @dataclasses.dataclass(frozen=True)
-    class Preset(ToyPreset):
-        relaxation: object = None
-
     def make(temperature):
-        return lambda steps: temperature * steps
+        return relax.gumbel_softmax(lambda step: temperature * step)
 
     texts = [
         json.dumps(
-            describe(ToySpace(), toy_data(), Preset(relaxation=make(t)), 0, datasets.Augment())
+            describe(ToySpace(), toy_data(), ToyPreset(relaxation=make(t)), 0, datasets.Augment())
         )
         for t in (1.0, 1.0, 2.0)
     ]
@@ -268,7 +263,11 @@ def test_the_report_is_written_before_the_table_is_asked(tmp_path):
 
 def test_killed_between_two_epochs_it_ends_as_the_uninterrupted_search(tmp_path, whole):
     path = pathlib.Path(__file__).resolve()
-    environment = {**os.environ, "PYTHONPATH": str(path.parents[2]), "JAX_PLATFORMS": "cpu"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{path.parents[2]}:{path.parents[1]}",
+        "JAX_PLATFORMS": "cpu",
+    }
     command = [sys.executable, str(path), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -289,7 +288,7 @@ def test_on_two_devices_it_resumes_bit_for_bit_too(tmp_path):
     path = pathlib.Path(__file__).resolve()
     environment = {
         **os.environ,
-        "PYTHONPATH": str(path.parents[2]),
+        "PYTHONPATH": f"{path.parents[2]}:{path.parents[1]}",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
     }

@@ -14,13 +14,12 @@ from dnas.gradient.stopping import Stopping
 from dnas.tasks import Classification
 
 
-def annealed(steps):
-    """A softmax that sharpens, by one every step; without noise it does so, too."""
+def sharpening(alphas, step):
+    return {name: jax.nn.softmax((1.0 + step) * table) for name, table in alphas.items()}
 
-    def expected(alphas, step):
-        return {name: jax.nn.softmax((1.0 + step) * table) for name, table in alphas.items()}
 
-    return relax.Relaxation(lambda key, alphas, step: expected(alphas, step), expected)
+# A softmax that sharpens, by one every step; without noise it does so, too.
+ANNEALED = relax.Relaxation(lambda key, alphas, step: sharpening(alphas, step), sharpening)
 
 
 def test_mixing_weights_are_those_of_the_last_step(tmp_path):
@@ -34,10 +33,10 @@ def test_mixing_weights_are_those_of_the_last_step(tmp_path):
         return 2 if len(records) == 3 else None
 
     preset = presets.darts(
-        relaxation=annealed,
+        relaxation=ANNEALED,
         alpha_learning_rate=0.1,
         selection=select,
-        stopping=lambda space: Stopping(rule),
+        stopping=Stopping(rule),
     )
     result = run(preset, tmp_path)
     alphas, mixes = (result.trajectory[f"{part}/only"] for part in ("alphas", "mix"))
@@ -58,7 +57,7 @@ def test_the_curvature_is_that_of_the_mix_of_the_last_step():
         return {name: jax.nn.softmax(scale * table) for name, table in alphas.items()}
 
     relaxation = relax.softmax()._replace(expected=expected)
-    method = presets.darts(relaxation=lambda steps: relaxation).build(
+    method = presets.darts(relaxation=relaxation).build(
         Activation(),
         Classification((4, 4, 1), 3),
         steps_per_epoch=3,
@@ -84,7 +83,7 @@ def test_a_relaxation_whose_expected_mix_takes_no_step_is_refused(tmp_path):
     ):
         relaxation = relax.softmax()._replace(expected=expected)
         with pytest.raises(ValueError, match=message):
-            run(presets.darts(relaxation=lambda steps, r=relaxation: r), tmp_path / "run")
+            run(presets.darts(relaxation=relaxation), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from toys import Rows
 
 import dnas
 from dnas import data as datasets
-from dnas import discretize, presets, selection
+from dnas import presets, selection
 from dnas.evaluators import Fidelity
 from dnas.genotype import Genotype
 from dnas.gradient.stopping import Stopping
@@ -42,22 +43,15 @@ class Supernet(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Activation:
+class Activation(Rows):
     name = "activation"
 
     @property
     def decisions(self):
-        return {"only": Decision(("0->1",), tuple(CHOICES))}
+        return {"only": Decision("only", ("0->1",), tuple(CHOICES))}
 
     def supernet(self, task, *, rngs):
         return Supernet(task, rngs)
-
-    def discretize(self, mix):
-        chosen = discretize.argmax(mix["only"], self.decisions["only"])
-        return Genotype.create(self.name, {"only": chosen})
-
-    def validate(self, genotype):
-        assert genotype["only"]["0->1"] in CHOICES
 
 
 def data(n=24):
@@ -100,8 +94,8 @@ class Asked:
     def __init__(self):
         self.records = []
 
-    def __call__(self, space):
-        assert isinstance(space, Activation)
+    @property
+    def stopping(self):
         return Stopping(self.rule, eigenvalue=True)
 
     def rule(self, records):
@@ -111,7 +105,7 @@ class Asked:
 
 def test_a_rule_ends_the_search_and_names_its_result(tmp_path, monkeypatch):
     asked = Asked()
-    preset = presets.darts(stopping=asked, alpha_learning_rate=0.5)
+    preset = presets.darts(stopping=asked.stopping, alpha_learning_rate=0.5)
     result = run(preset, tmp_path / "whole")
     assert [len(records) for records in asked.records] == [1, 2, 3, 4]
     assert result.epoch == 2 and len(result.history) == 4
@@ -141,7 +135,7 @@ def test_a_rule_ends_the_search_and_names_its_result(tmp_path, monkeypatch):
 
 def test_a_rule_is_asked_after_the_last_epoch_too(tmp_path):
     asked = Asked()
-    preset = presets.darts(stopping=asked, alpha_learning_rate=0.5)
+    preset = presets.darts(stopping=asked.stopping, alpha_learning_rate=0.5)
     result = run(preset, tmp_path, epochs=4)
     assert len(asked.records) == 4 and result.epoch == 2 and len(result.history) == 4
     assert run(preset, tmp_path, epochs=4).genotype == result.genotype
@@ -149,7 +143,7 @@ def test_a_rule_is_asked_after_the_last_epoch_too(tmp_path):
 
 
 def test_the_eigenvalue_is_that_of_the_next_steps_batches():
-    preset = presets.darts(stopping=lambda space: Stopping(lambda records: None, eigenvalue=True))
+    preset = presets.darts(stopping=Stopping(lambda records: None, eigenvalue=True))
     result = run(preset, epochs=1)
     done = stages.run(
         stages.Setting(data(), 0, 4, datasets.Augment(), _one_device(), None, False),
@@ -188,7 +182,7 @@ class Best:
 
 def test_a_selection_is_made_of_the_trained_supernet_and_only_once(tmp_path):
     select = Best()
-    preset = presets.darts(selection=select, stopping=Asked(), alpha_learning_rate=0.5)
+    preset = presets.darts(selection=select, stopping=Asked().stopping, alpha_learning_rate=0.5)
     result = run(preset, tmp_path)
     (trained,) = select.calls
     np.testing.assert_array_equal(trained.mix["only"], result.mix["only"])

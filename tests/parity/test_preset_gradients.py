@@ -73,7 +73,7 @@ def test_three_steps_of_both_optimizers(name):
 
 
 def regularizer_gradient(preset, tables, step):
-    (term,) = preset.regularizers(STEPS, SPACE)
+    (term,) = preset.made("regularizers", total_steps=STEPS)
     return jax.grad(lambda t: term(t, t, jnp.int32(step))[0])(tables)
 
 
@@ -91,7 +91,7 @@ def test_beta_decay(name, weight):
 
 def test_the_zero_one_loss_of_fair_darts():
     """``-10 * mean((sigmoid - 0.5) ** 2)`` over all edges and operations of DARTS but none."""
-    space = presets.fair_darts().modify(spaces.DARTS())
+    space = presets.fair_darts().modified(spaces.DARTS())
     shapes = {n: (len(d.rows), len(d.options)) for n, d in space.decisions.items()}
     assert shapes == {"normal": (14, 7), "reduce": (14, 7)}
     tables = {n: RNG.normal(size=shape) for n, shape in shapes.items()}
@@ -120,7 +120,7 @@ def quadratic(preset):
         lambda w, a: (jnp.square(w - C).sum() / 2 + D @ a["t"], None),
         optimizer,
     )
-    return preset.hypergradient(problem, w, state, a)[0]["t"]
+    return preset.made("hypergradient")(problem, w, state, a)[0]["t"]
 
 
 FIRST = (
@@ -210,7 +210,7 @@ def valid(values, like):
 
 
 def perturbed(name, key):
-    perturb = presets.PRESETS[name]().perturbation(STEPS)
+    perturb = presets.PRESETS[name]().made("perturbation", total_steps=STEPS)
     mix = {"cell": jnp.asarray(MIX, jnp.float32)}
 
     def loss(mix):

@@ -32,7 +32,7 @@ def softmax(x):
 
 def sampled(preset, step):
     """A sample of the preset's relaxation, and its gradient along a fixed cotangent."""
-    relaxation = preset.relaxation(STEPS)
+    relaxation = preset.made("relaxation", total_steps=STEPS)
 
     def sample(tables):
         return relaxation.sample(KEY, tables, jnp.int32(step))["cell"]
@@ -110,7 +110,7 @@ def test_the_dirichlet_samples_of_drnas():
 
 
 def test_the_uniform_paths_of_random_weight_sharing():
-    relaxation = presets.random_weight_sharing().relaxation(STEPS)
+    relaxation = presets.random_weight_sharing().made("relaxation")
     tables = {"cell": jnp.tile(TABLES["cell"], (1000, 1))}
     mix = np.asarray(relaxation.sample(KEY, tables, jnp.int32(0))["cell"])
     assert set(np.unique(mix)) == {0, 1} and (mix.sum(-1) == 1).all()
@@ -168,7 +168,7 @@ def plain_cell(edge, inputs=X):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_partial_channels_of_pc_darts(stride):
     """A quarter of the channels is operated on, then channels are shuffled, edges are weighted."""
-    mixing = presets.pc_darts().modify(spaces.NASBench201(channels=8)).mixing
+    mixing = presets.pc_darts().modified(spaces.NASBench201(channels=8)).mixing
     assert mixing == Mixing(partial=4, edge_normalization=True)
     options = OPTIONS if stride == 1 else ("none", "avg_pool_3x3")
     mix = {"cell": softmax(RNG.normal(size=(5, len(options))))}
@@ -196,9 +196,9 @@ def test_the_partial_channels_of_pc_darts(stride):
 
 def test_the_auxiliary_skip_of_darts_minus():
     preset = presets.darts_minus()
-    mixing = preset.modify(spaces.NASBench201()).mixing
+    mixing = preset.modified(spaces.NASBench201()).mixing
     mix = {"cell": softmax(RNG.normal(size=(5, 3)))}
-    beta = preset.auxiliary_skip(STEPS)(3)
+    beta = preset.made("auxiliary_skip", total_steps=STEPS)(3)
     np.testing.assert_allclose(beta, 1 - 3 / 10, rtol=1e-6)
 
     def edge(x, number, source):

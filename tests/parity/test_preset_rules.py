@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from planted import Planted
 
 from dnas import presets, spaces
 from dnas.genotype import Genotype
@@ -13,7 +14,6 @@ from dnas.nn.layers import running
 from dnas.nn.supernet import cell as cells
 from dnas.nn.supernet.carry import carry
 from dnas.presets.stages import keep_strongest
-from dnas.selection import Shared
 from dnas.tasks import Classification
 
 RNG = np.random.default_rng(0)
@@ -23,7 +23,7 @@ CELL = spaces.NASBench201()
 
 def test_fair_darts_searches_without_none():
     """One table still, with seven candidates in DARTS; spaces without it stay as they are."""
-    modify, s1 = presets.fair_darts().modify, spaces.DARTS.subset("s1", channels=8)
+    modify, s1 = presets.fair_darts().modified, spaces.DARTS.subset("s1", channels=8)
     for part in ("normal", "reduce"):
         assert modify(DARTS).decisions[part].options == DARTS.decisions[part].options[1:]
     assert len(modify(DARTS).decisions["normal"].options) == 7
@@ -36,7 +36,7 @@ def test_the_dropout_rates_of_p_darts():
     """Those of the program's 25 epochs, at their end while alphas wait, then at their beginning."""
     steps = 25 * 8
     for stage, rate in zip(presets.p_darts().stages, (0.0, 0.4, 0.7), strict=True):
-        schedule = stage.settings["skip_dropout"](steps)
+        schedule = dict(stage.settings)["skip_dropout"].make(total_steps=steps)
         for epoch in range(25):
             if epoch < 10:
                 expected, step = rate * (25 - epoch - 1) / 25, 8 * (epoch + 1)
@@ -53,7 +53,7 @@ def test_the_candidates_that_p_darts_and_drnas_keep():
     for space, share, drop in ((DARTS, 5 / 8, 3), (five, 3 / 5, 2), (CELL, 3 / 5, 2)):
         mix = {n: RNG.random((len(d.rows), len(d.options))) for n, d in space.decisions.items()}
         found = keep_strongest(space, mix, share)
-        for name, (rows, options) in space.decisions.items():
+        for name, (_, rows, options) in space.decisions.items():
             for row, weights in zip(rows, mix[name].copy(), strict=True):
                 for _ in range(drop):
                     weights[weights.argmin()] = np.inf
@@ -84,11 +84,10 @@ def test_the_skip_connections_that_p_darts_keeps():
     options = DARTS.decisions["normal"].options
     limited = 0
     for _ in range(30):
-        mix = {name: RNG.dirichlet(np.ones(8), 14) for name in ("normal", "reduce")}
+        planted = Planted(DARTS)
+        planted.mix = mix = {name: RNG.dirichlet(np.ones(8), 14) for name in ("normal", "reduce")}
         mix["normal"][:, options.index("skip_connect")] *= 3  # too many of them
-        unused = {"state": None, "accuracy": None, "finetune": None, "resume": None}
-        shared = Shared(DARTS, mix, **unused, steps_per_epoch=1, key=jax.random.key(0))
-        genotype, record = presets.p_darts().selection(shared)
+        genotype, record = presets.p_darts().made("selection")(planted.trained())
         assert dict(genotype["normal"].items()) == kept_by_hand(mix["normal"], options)
         assert genotype["reduce"] == DARTS.discretize(mix)["reduce"]
         limited += bool(record)
@@ -103,7 +102,7 @@ def genotype_of(skips):
 
 def test_when_darts_plus_ends():
     """At the first epoch with two skip connections in a cell."""
-    rule = presets.darts_plus().stopping(CELL).rule
+    rule = presets.darts_plus().made("stopping", space=CELL).rule
     for _ in range(20):
         counts = RNG.integers(0, 3, 12)
         records, ends = [], [i + 1 for i, n in enumerate(counts) if n >= 2]
@@ -116,7 +115,7 @@ def test_when_darts_plus_ends():
 
 def test_when_r_darts_ends():
     """Where the mean of five eigenvalues was, five epochs ago, below 0.75 of what it is."""
-    rule, stops = presets.r_darts().stopping(CELL).rule, 0
+    rule, stops = presets.r_darts().made("stopping", space=CELL).rule, 0
     for trend in np.linspace(-0.01, 0.1, 12):
         values = 0.2 * np.exp(trend * np.arange(30)) * RNG.uniform(0.8, 1.2, 30)
         means = np.convolve(values, np.ones(5) / 5, "valid")  # of the epochs i to i + 4
@@ -188,9 +187,9 @@ def test_the_widening_of_drnas():
     draws them.
     """
     preset = presets.drnas()
-    base = preset.modify(spaces.NASBench201(channels=8, cells=1, stages=1, nodes=3))
+    base = preset.modified(spaces.NASBench201(channels=8, cells=1, stages=1, nodes=3))
     mix = {"cell": RNG.dirichlet(np.ones(5), 3)}
-    wide = preset.stages[1].change(base, base, mix)
+    wide = preset.stages[1].changed(base, base, mix)
     assert (base.mixing.partial, wide.mixing.partial) == (4, 2)
 
     def weights(space, scale):

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from small_searches import EPOCHS, SPACE, facts, recorded, run, space_of, tiny_data
 
-from dnas import costs, presets
-from dnas.gradient import regularize
+from dnas import presets
 from dnas.jobs.search import search
+from dnas.presets import parts
 from dnas.runtime import loop, workdir
 from dnas.spaces import nas_bench_201
-from dnas.tasks import Classification
 
 # With state or stages beyond what DARTS has, which a resumed run must restore.
 RESUMED = ("oles", "drnas")
@@ -80,12 +79,8 @@ def assert_as_recorded(found, golden):
 def test_a_price_lowers_the_expected_cost():
     space = dataclasses.replace(SPACE, operations=("skip_connect", "nor_conv_1x1"))
 
-    def price(steps, space):
-        return (
-            regularize.expected_cost(costs.parameters(space, Classification((4, 4, 1), 3)), 50.0),
-        )
-
-    preset = presets.darts(alpha_learning_rate=0.05, regularizers=price)
+    price = presets.part(parts.parameters, weight=50.0)
+    preset = presets.darts(alpha_learning_rate=0.05, regularizers=(price,))
     options = {"epochs": EPOCHS, "batch_size": 4, "progress": False}
     result = search(space, tiny_data(), preset, **options)
     priced = [line["cost"] for line in result.history]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from planted import Planted
 from preset_steps import CELL, DARTS, S1, TASK, build, check_step
 
 from dnas import costs, presets, spaces
@@ -15,7 +16,6 @@ from dnas.gradient.hypergrad import Problem
 from dnas.gradient.stopping import Record
 from dnas.presets import preset as preset_module
 from dnas.presets.stages import Span, Stage, keep_strongest, spans
-from dnas.selection import Shared
 from dnas.space import Mixing
 from dnas.tasks import Classification
 
@@ -42,30 +42,34 @@ def test_published_numbers():
     pc = presets.pc_darts()
     assert (pc.batch_size, pc.learning_rate, pc.final_learning_rate) == (256, 0.1, 0.0)
     assert (pc.alpha_learning_rate, pc.warmup * pc.epochs) == (6e-4, 15)
-    assert pc.modify(CELL).mixing == Mixing(partial=4, edge_normalization=True)
+    assert pc.modified(CELL).mixing == Mixing(partial=4, edge_normalization=True)
     fair = presets.fair_darts()
     assert (fair.batch_size, fair.learning_rate, fair.alpha_learning_rate) == (128, 0.005, 3e-3)
     alphas = {"cell": jnp.asarray([[0.0, 2.0]])}
-    assert fair.relaxation(5).expected(alphas, 0)["cell"].tolist() == [[0.5, jax.nn.sigmoid(2.0)]]
-    (zero_one,) = fair.regularizers(5, CELL)
+    assert fair.made("relaxation", total_steps=5).expected(alphas, 0)["cell"].tolist() == [
+        [0.5, jax.nn.sigmoid(2.0)]
+    ]
+    (zero_one,) = fair.made("regularizers")
     expected = -10 * (float(jax.nn.sigmoid(2.0)) - 0.5) ** 2 / 2
     np.testing.assert_allclose(zero_one(alphas, alphas, 0)[0], expected, rtol=1e-5)
-    (decay,) = presets.beta_darts().regularizers(101, CELL)
+    (decay,) = presets.beta_darts().made("regularizers", total_steps=101)
     for step, weight in ((0, 0.0), (50, 25.0), (100, 50.0)):
         expected = weight * np.log(1 + np.exp(2))
         np.testing.assert_allclose(decay(alphas, alphas, step)[0], expected, rtol=1e-5)
-    schedule = presets.darts_minus().auxiliary_skip(11)
+    schedule = presets.darts_minus().made("auxiliary_skip", total_steps=11)
     assert [float(schedule(step)) for step in (0, 5, 10)] == [1.0, 0.5, 0.0]
-    assert presets.darts_minus().modify(DARTS).mixing == Mixing(auxiliary_skip=True)
+    assert presets.darts_minus().modified(DARTS).mixing == Mixing(auxiliary_skip=True)
     mix = {"cell": jnp.full((200, 2), 0.5)}
     for step, radius in ((0, 0.03), (10, 0.3)):
-        perturbed = presets.sdarts_rs().perturbation(11)(jax.random.key(0), None, mix, step)
+        perturbed = presets.sdarts_rs().made("perturbation", total_steps=11)(
+            jax.random.key(0), None, mix, step
+        )
         assert 0.7 * radius < float(jnp.abs(perturbed["cell"] - 0.5).max()) <= radius
-    assert presets.gdas().modify(CELL).mixing.single_path
+    assert presets.gdas().modified(CELL).mixing.single_path
     assert presets.random_weight_sharing().alpha_scale == 0
     assert (presets.snas().epochs, presets.snas().alpha_scale) == (150, 0.01)
     assert fair.alpha_scale == 0 and presets.gdas().weight_decay == 5e-4
-    assert presets.r_darts().stopping(CELL).eigenvalue
+    assert presets.r_darts().made("stopping").eigenvalue
     assert presets.darts_pt().learning_rate == 0.025
 
 
@@ -98,10 +102,10 @@ def test_published_numbers_of_schedules_rules_and_selections():
     )
     w, a = {"w": jnp.ones(())}, {"a": jnp.ones(())}
     for preset, slope in ((base, 0.0), (presets.darts_second_order(), -0.5)):
-        gradient, _ = preset.hypergradient(problem, w, optax.sgd(0.5).init(w), a)
+        gradient, _ = preset.made("hypergradient")(problem, w, optax.sgd(0.5).init(w), a)
         assert float(gradient["a"]) == slope
 
-    (decay,) = presets.dnas().regularizers(101, CELL)
+    (decay,) = presets.dnas().made("regularizers", total_steps=101)
     alphas = {"cell": jnp.asarray([[0.0, 2.0]])}
     found = [float(decay(alphas, alphas, step)[0]) for step in (0, 50, 100)]
     np.testing.assert_allclose(found, np.array([0, 2.5, 5]) * np.log(1 + np.exp(2)), rtol=1e-5)
@@ -116,14 +120,14 @@ def test_published_numbers_of_schedules_rules_and_selections():
     with jax.disable_jit():
         for step, radius in ((0, 0.03), (10, 0.3)):
             steps.clear()
-            worst = presets.sdarts_adv().perturbation(11)(
+            worst = presets.sdarts_adv().made("perturbation", total_steps=11)(
                 jax.random.key(0), loss, mix, step, lambda tree: tree
             )
             np.testing.assert_allclose(worst["cell"][:, 0], 0.5 + radius, atol=1e-6)
             assert len(steps) == 7 + 2  # and the losses before and after
 
     rows = spaces.NASBench201().decisions["cell"].rows
-    rule = presets.darts_plus().stopping(spaces.NASBench201()).rule
+    rule = presets.darts_plus().made("stopping", space=spaces.NASBench201()).rule
     for skips, epoch in ((1, None), (2, 1)):
         kinds = ["skip_connect"] * skips + ["none"] * (6 - skips)
         genotype = Genotype.create("nas_bench_201", {"cell": dict(zip(rows, kinds, strict=True))})
@@ -131,7 +135,7 @@ def test_published_numbers_of_schedules_rules_and_selections():
 
 
 def test_the_temperature_of_snas_falls_linearly():
-    relaxation = presets.snas().relaxation(11)
+    relaxation = presets.snas().made("relaxation", total_steps=11)
     key, alphas = jax.random.key(3), {"cell": jnp.asarray([[0.3, -0.4, 0.1]])}
 
     def log_ratio(step):  # log of the first two weights' ratio: proportional to 1 / temperature
@@ -144,9 +148,11 @@ def test_the_temperature_of_snas_falls_linearly():
 
 def test_the_temperature_of_gdas_falls_linearly():
     key, alphas = jax.random.key(3), {"cell": jnp.asarray([[0.3, -0.4]])}
-    soft = presets.snas().relaxation(11).sample(key, alphas, 0)["cell"][0]  # at temperature one
+    soft = (
+        presets.snas().made("relaxation", total_steps=11).sample(key, alphas, 0)["cell"][0]
+    )  # at temperature one
     ratio = float(jnp.log(soft[0]) - jnp.log(soft[1]))
-    relaxation = presets.gdas().relaxation(11)
+    relaxation = presets.gdas().made("relaxation", total_steps=11)
     for step, temperature in ((0, 10.0), (5, 5.05), (10, 0.1)):
 
         def first(alphas, step=step):
@@ -159,17 +165,21 @@ def test_the_temperature_of_gdas_falls_linearly():
 
 
 def test_parts_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match=r"relaxation: expected a function, as .* got None"):
+    with pytest.raises(ValueError, match=r"relaxation: expected a part, as .* got None"):
         presets.darts(relaxation=None)
-    with pytest.raises(ValueError, match=r"last=-1: expected a number of at least 0"):
-        presets.dnas(decay=-1).regularizers(10, CELL)
-    with pytest.raises(ValueError, match=r"last=nan: expected"):
+    with pytest.raises(
+        ValueError, match=r"regularizers\.weight\.last=-1: expected a number of at least 0"
+    ):
+        presets.dnas(decay=-1).made("regularizers", total_steps=10)
+    with pytest.raises(ValueError, match=r"regularizers\.weight\.last=nan: expected"):
         presets.dnas(decay=float("nan")).check(CELL, TASK)
     with pytest.raises(ValueError, match="alignment needs a table that two cells"):
         presets.lambda_darts().check(spaces.NASBench201(channels=4, cells=1, stages=1), TASK)
     assert presets.darts(alpha_interval=np.int64(2), momentum=np.float32(0.5)).alpha_interval == 2
-    with pytest.raises(ValueError, match="has no mapping `layers`"):
-        presets.lambda_darts().check(types.SimpleNamespace(name="mine", layers=2), TASK)
+    with pytest.raises(ValueError, match=r"capability dnas\.capabilities\.Layered, .*: layers"):
+        presets.lambda_darts().made(
+            "weight_penalty", total_steps=1, space=types.SimpleNamespace(name="mine"), task=TASK
+        )
 
 
 def test_the_series_of_i_darts_has_three_terms():
@@ -179,7 +189,9 @@ def test_the_series_of_i_darts_has_three_terms():
         return curvature * w["w"] ** 2 / 2 - w["w"] * a["a"]
 
     problem = Problem(train_loss, lambda w, a: (w["w"], None), None)
-    gradient, _ = preset.hypergradient(problem, {"w": jnp.ones(())}, None, {"a": jnp.ones(())})
+    gradient, _ = preset.made("hypergradient")(
+        problem, {"w": jnp.ones(())}, None, {"a": jnp.ones(())}
+    )
     expected = rate * sum((1 - rate * curvature) ** k for k in range(3))
     np.testing.assert_allclose(gradient["a"], expected, rtol=1e-5)
     assert (preset.learning_rate, preset.weight_decay) == (rate, 5e-4)
@@ -187,7 +199,7 @@ def test_the_series_of_i_darts_has_three_terms():
 
 
 def test_the_alignment_of_lambda_darts_grows_to_a_quarter():
-    penalty = presets.lambda_darts().weight_penalty(11, CELL)
+    penalty = presets.lambda_darts().made("weight_penalty", total_steps=11, space=CELL)
     mix = {"cell": jnp.full((3, 5), 0.2)}
 
     def loss(params, mix):  # two cells whose gradients are (1, 0, ...) and (w, 1, ...)
@@ -215,11 +227,11 @@ def test_the_default_begins_with_what_is_largest_of_close_and_two_skip_connectio
         count = len(next(iter(mixes.values())))
         return np.ones(count), np.full(count, 0.5)  # no move is better
 
-    none = {"state": None, "accuracy": None, "finetune": None, "resume": None}
-    fields = none | {"steps_per_epoch": 4, "key": jax.random.key(0), "images": 100}
-    fields["parameters"] = lambda: costs.parameters(space, Classification((8, 8, 3), 10))
-    shared = Shared(space=space, mix=mix, train=train, **fields)
-    genotype, record = presets.dnas().selection(shared)
+    planted = Planted(space)
+    planted.mix = mix
+    sizes = costs.parameters(space, Classification((8, 8, 3), 10))
+    trained = planted.trained(train=train, images=100, parameters=lambda: sizes)
+    genotype, record = presets.dnas().made("selection")(trained)
     close = [line["row"] for line in record if line.get("rather_than") == "skip_connect"]
     # Of factors of 1.5, 2.5 and more: the median row's is 9, but half of the leading weight is far.
     assert close == 2 * ["0->2"]
@@ -248,7 +260,7 @@ def test_trainings_from_scratch_have_four_times_the_learning_rate_and_end_at_the
 
 def test_dropout_of_p_darts_falls_and_begins_again():
     stages = presets.p_darts().stages
-    rates = [stage.settings["skip_dropout"](250) for stage in stages]
+    rates = [dict(stage.settings)["skip_dropout"].make(total_steps=250) for stage in stages]
     assert [float(rate(0)) for rate in rates] == pytest.approx([0.0, 0.4, 0.7])
     last = [float(rates[2](step)) for step in (50, 99, 100, 110, 200)]
     expected = [0.7 * 0.8, 0.7 * (1 - 0.396), 0.7, 0.7 * np.exp(-0.2), 0.7 * np.exp(-2)]
@@ -272,10 +284,10 @@ def test_presets_for_mixed_edges_say_so():
 
     for name in ("pc_darts", "darts_minus", "drnas", "p_darts"):
         with pytest.raises(ValueError, match="whose edges mix operations, and 'layers' has no"):
-            presets.PRESETS[name]().modify(Layers())
+            presets.PRESETS[name]().modified(Layers())
     layers = Layers()
     for name in ("darts", "gdas", "random_weight_sharing"):
-        assert presets.PRESETS[name]().modify(layers) is layers
+        assert presets.PRESETS[name]().modified(layers) is layers
 
 
 def test_epochs_are_divided_among_stages():
@@ -323,7 +335,7 @@ def test_stages_of_p_darts_deepen_and_of_drnas_widen():
             name: np.tile(np.arange(len(d.options)), (len(d.rows), 1))
             for name, d in before.decisions.items()
         }
-        before = stage.change(space, before, mix)
+        before = stage.changed(space, before, mix)
         cells.append(before.cells)
         candidates.append({len(edge) for edge in before.candidates("normal")})
     assert cells == [5, 11, 17] and candidates == [{8}, {5}, {3}]
@@ -332,25 +344,26 @@ def test_stages_of_p_darts_deepen_and_of_drnas_widen():
         name: np.tile([option == "skip_connect" for option in d.options], (len(d.rows), 1)) + 0.1
         for name, d in space.decisions.items()
     }
-    shared = Shared(space, mix, None, None, None, None, 1, jax.random.key(0))
-    genotype = presets.p_darts().selection(shared).genotype
+    planted = Planted(space)
+    planted.mix = mix
+    genotype = presets.p_darts().made("selection")(planted.trained()).genotype
     skips = {part: list(genotype[part].values()).count("skip_connect") for part in genotype.parts()}
     assert skips == {"normal": 2, "reduce": 8}
     # The largest weights, here those that come last.
     assert set(before.candidates("reduce")) == {space.operations[-3:]}
     preset = presets.drnas()
-    first = preset.modify(CELL)
+    first = preset.modified(CELL)
     mix = {"cell": np.tile(np.arange(5), (3, 1))}
-    second = preset.stages[1].change(first, preset.stages[0].change(first, first, {}), mix)
+    second = preset.stages[1].changed(first, preset.stages[0].changed(first, first, {}), mix)
     assert (first.mixing.partial, second.mixing.partial) == (4, 2)
     # Decay draws alphas to zero and concentrations to one; there is no second anchor.
-    assert preset.regularizers is None and preset.alpha_weight_decay == 1e-3
+    assert preset.regularizers == () and preset.alpha_weight_decay == 1e-3
     assert second.decisions["cell"].options == CELL.operations[2:]
 
 
 def test_a_stage_has_settings_of_its_own():
     dropout = optax.constant_schedule(0.3)
-    stage = Stage(1.0, settings={"skip_dropout": lambda steps: dropout, "momentum": 0.5})
+    stage = Stage(1.0, settings={"skip_dropout": dropout, "momentum": 0.5})
     preset = presets.darts(stages=(stage,)).of_stage(stage)
     assert preset.stages == () and preset.momentum == 0.5
-    assert preset.skip_dropout(3) is dropout
+    assert preset.skip_dropout is dropout

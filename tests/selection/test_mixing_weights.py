@@ -21,7 +21,7 @@ def test_strongest_is_what_the_space_says():
 
 def test_the_weakest_skip_connections_give_way():
     planted = Planted(CELL)
-    rows, (_, skip, *_, pool) = CELL.decisions["cell"]
+    _, rows, (_, skip, *_, pool) = CELL.decisions["cell"]
     planted.mix["cell"] = np.float32([[0.1, s, 0.1, 0.1, 0.2] for s in (3, 1, 6, 4, 0.1, 2)])
     free = selection.strongest()(planted.trained()).genotype["cell"]
     assert list(free.values()).count(skip) == 5

@@ -36,7 +36,7 @@ def test_perturbation_takes_what_is_missed_most():
     genotype, record = selection.perturbation(epochs=1.5)(trained)
 
     # A second computation, in the order that the record tells.
-    rows, options = CELL.decisions["cell"]
+    _, rows, options = CELL.decisions["cell"]
     assert sorted(d["row"] for d in record) == sorted(rows)
     assert [d["row"] for d in record] != list(rows)
     mix = planted.mix["cell"].astype(np.float64)
@@ -124,7 +124,7 @@ def test_progressive_decides_the_most_certain_row_first_and_searches_on():
     seen = []
 
     genotype, record = selection.progressive(epochs=2)(planted.trained())
-    rows, options = CELL.decisions["cell"]
+    _, rows, options = CELL.decisions["cell"]
     left = dict(enumerate(rows))
     for decision, table in zip(record, tables, strict=True):
         certainty = {

@@ -16,7 +16,7 @@ DARTS = spaces.DARTS(channels=2, cells=6, operations=(*spaces.darts.OPERATIONS, 
 def of_all(space):
     """A genotype with every operation of the space, in each of its parts."""
     chosen = {}
-    for part, (rows, options) in space.decisions.items():
+    for part, (_, rows, options) in space.decisions.items():
         if space.name == "darts":  # two edges a node
             rows = [row for row in rows if row[0] in "01"]
         names = [name for name in options if space.name != "darts" or name != "none"]

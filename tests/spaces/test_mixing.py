@@ -157,7 +157,7 @@ def test_restricted_spaces_sample_validate_and_discretize_their_own():
             "0->2": "skip_connect"}}))  # fmt: skip
     mix = {
         name: np.array([[float(o == genotype["cell"][rows[0]]) for o in options]])
-        for name, (rows, options) in space.decisions.items()
+        for name, (_, rows, options) in space.decisions.items()
     }
     assert space.discretize(mix) == genotype
     # Restricted alike on every edge there is one table again.

@@ -89,7 +89,7 @@ def copy_surroundings(supernet, network):
 def one_hot(space, genotype):
     """The mix in which exactly the genotype's operations have weight one."""
     mix = {}
-    for part, (rows, options) in space.decisions.items():
+    for part, (_, rows, options) in space.decisions.items():
         table = np.zeros((len(rows), len(options)), np.float32)
         for row, option in genotype[part].items():
             table[rows.index(row), options.index(option)] = 1

@@ -24,8 +24,8 @@ def test_samples_are_valid_and_survive_text_and_discretization(space):
         space.validate(genotype)
         assert space.parse(space.format(genotype)) == genotype
         mix = {}
-        for name, (rows, options) in space.decisions.items():
-            chosen = genotype[name.split(".")[0]]
+        for name, (part, rows, options) in space.decisions.items():
+            chosen = genotype[part]
             table = np.full((len(rows), len(options)), 0.01)
             for i, row in enumerate(rows):
                 if row in chosen:

@@ -12,7 +12,7 @@ from planted import CELL, Planted
 from dnas import selection
 from dnas.choices import one_hot
 
-ROWS, OPTIONS = CELL.decisions["cell"]
+_, ROWS, OPTIONS = CELL.decisions["cell"]
 IMAGES = 1000
 
 

@@ -10,7 +10,7 @@ import pytest
 from absl import app, flags
 from absl.testing import flagsaver
 
-from dnas import data, spaces
+from dnas import data, presets, spaces
 from dnas.genotype import Genotype
 from dnas.gradient import hypergrad
 from dnas.gradient.hypergrad import Problem
@@ -83,7 +83,7 @@ def test_results_of_another_budget_are_refused(tmp_path):
 
 
 def test_idle_edges_by_epoch():
-    rows, options = SETTINGS["nb201"].space.decisions["cell"]
+    _, rows, options = SETTINGS["nb201"].space.decisions["cell"]
     mix = np.full((3, len(rows), len(options)), 0.1)
     mix[:, :, options.index("nor_conv_3x3")] = 0.2
     mix[1, :2, options.index("skip_connect")] = 0.3
@@ -93,10 +93,10 @@ def test_idle_edges_by_epoch():
     assert SETTINGS["nb201"].idle_by_epoch(darts, {"mix/cell.0->1": mix}) is None
     # Edge weights count where the preset has them: skips win here, but on edges that are dropped.
     setting, preset = SETTINGS["s2"], PRESETS["pc_darts"]()
-    space = preset.modify(setting.space)
+    space = preset.modified(setting.space)
     tables = {n: np.full((1, len(d.rows), len(d.options)), 0.1) for n, d in space.decisions.items()}
     for part in ("normal", "reduce"):
-        rows, options = space.decisions[part]
+        _, rows, options = space.decisions[part]
         for row, name in enumerate(rows):
             last = name.endswith("->5") and not name.startswith(("0", "1"))
             tables[part][0, row, options.index("skip_connect" if last else "sep_conv_3x3")] = 0.9
@@ -109,19 +109,19 @@ def test_idle_edges_by_epoch():
 def test_controls_without_a_search_begin_where_they_say():
     setting = SETTINGS["nb201"]
     largest = setting.preset("largest_corrected")
-    (cost,) = largest.regularizers(10, setting.space)
-    rows, options = setting.space.decisions["cell"]
+    (cost,) = largest.made("regularizers", space=setting.space, task=setting.task)
+    _, rows, options = setting.space.decisions["cell"]
     alphas = {"cell": jnp.zeros((len(rows), len(options)))}
     slopes = jax.grad(lambda mix: cost(alphas, mix, 0)[0])(alphas)["cell"]
     assert {options[int(i)] for i in slopes.argmin(-1)} == {"nor_conv_3x3"}  # alphas descend
     problem = Problem(None, lambda w, a: (jnp.zeros(()), None), None)
     for name in ("largest_corrected", "random_corrected"):
         preset = setting.preset(name)
-        gradient, _ = preset.hypergradient(problem, {}, None, alphas)
+        gradient, _ = preset.made("hypergradient")(problem, {}, None, alphas)
         assert not np.any(gradient["cell"])
         assert (preset.epochs, preset.alpha_weight_decay) == (1, 0.0)
-        assert preset.selection.__qualname__ == PRESETS["dnas"]().selection.__qualname__
-    assert setting.preset("random_corrected").regularizers is None
+        assert preset.selection.name == PRESETS["dnas"]().selection.name
+    assert setting.preset("random_corrected").regularizers == ()
     assert setting.preset("random_weight_sharing_4x").epochs == 4 * setting.epochs
 
 
@@ -129,7 +129,7 @@ def test_pictures_of_the_search_leave_out_what_does_not_search():
     unsearched = {
         name
         for name, make in settings.METHODS.items()
-        if make().hypergradient.__qualname__ == hypergrad.frozen().__qualname__
+        if make().hypergradient == presets.part(hypergrad.frozen)
     }
     assert unsearched == set(settings.UNSEARCHED)
     names = ("darts", "no_preset", "largest_corrected")

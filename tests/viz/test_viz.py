@@ -8,7 +8,7 @@ pytest.importorskip("matplotlib")
 
 from dnas import edges, viz
 from dnas.genotype import Genotype
-from dnas.space import Decision
+from dnas.space import Decision, Weighing
 from dnas.spaces.published import parse_nas_bench_201
 from dnas.viz import style
 
@@ -17,8 +17,8 @@ DARTS_OPTIONS = (
     *("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
 )
 DARTS_ROWS = tuple(edges.name(s, t) for t in range(2, 6) for s in range(t))
-NORMAL = Decision(DARTS_ROWS, DARTS_OPTIONS)
-MACRO = Decision(("layer0.kernel", "layer1.kernel", "layer2.kernel"), ("3", "5"))
+NORMAL = Decision("normal", DARTS_ROWS, DARTS_OPTIONS)
+MACRO = Decision("kernel", ("layer0.kernel", "layer1.kernel", "layer2.kernel"), ("3", "5"))
 
 
 def weights(*shape, seed=0):
@@ -170,8 +170,8 @@ def test_plot_alphas_stresses_one_of_equals():
 
 def test_edges_with_tables_of_their_own_stand_in_one_triangle():
     options = {row: DARTS_OPTIONS[i : i + 3] for i, row in enumerate(DARTS_ROWS[:5])}
-    decisions = {f"normal.{row}": Decision((row,), options[row]) for row in options}
-    decisions["normal.3"] = Decision(("3",), DARTS_ROWS[2:5])  # edge normalisation
+    decisions = {f"normal.{row}": Decision("normal", (row,), options[row]) for row in options}
+    decisions["normal.3"] = Weighing("normal", ("3",), DARTS_ROWS[2:5])  # edge normalisation
     history = {n: weights(4, 1, len(d.options)) for n, d in decisions.items()}
     figure = viz.plot_alphas(history, decisions)
     assert [text.get_text() for text in figure.texts[:2]] == ["normal", "normal.3"]
@@ -184,7 +184,10 @@ def test_edges_with_tables_of_their_own_stand_in_one_triangle():
 
 @pytest.mark.parametrize("epochs", [1, 2, 51])
 def test_plot_alphas_of_plain_rows_and_several_tables(epochs):
-    decisions = {"kernel": MACRO, "cell": Decision(("0->1", "0->2", "1->2"), DARTS_OPTIONS[:5])}
+    decisions = {
+        "kernel": MACRO,
+        "cell": Decision("cell", ("0->1", "0->2", "1->2"), DARTS_OPTIONS[:5]),
+    }
     history = {"kernel": weights(epochs, 3, 2), "cell": weights(epochs, 3, 5)}
     figure = viz.plot_alphas(history, decisions)
     assert len(figure.axes) == 6

@@ -75,21 +75,20 @@ def carry_alphas(
     known = {
         place: alphas[name][index]
         for name, decision in old_space.decisions.items()
-        for index, place in _places(name, decision)
+        for index, place in _places(decision)
     }
     carried = dict(new_alphas)
     for name, decision in new_space.decisions.items():
-        for index, place in _places(name, decision):
+        for index, place in _places(decision):
             if place in known:
                 carried[name] = carried[name].at[index].set(known[place])
     return carried
 
 
-def _places(name: str, decision: Decision) -> list[tuple[tuple[int, int], tuple[str, str, str]]]:
+def _places(decision: Decision) -> list[tuple[tuple[int, int], tuple[str, str, str]]]:
     """Every entry of a table, by index, with its part, row and option."""
-    part = name.split(".")[0]
     return [
-        ((r, o), (part, row, option))
+        ((r, o), (decision.part, row, option))
         for r, row in enumerate(decision.rows)
         for o, option in enumerate(decision.options)
     ]

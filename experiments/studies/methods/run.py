@@ -105,8 +105,10 @@ class _Clock:
         """The same selection, timed; None stays None."""
 
         def timed(trained: Any) -> Any:
+            from dnas.parts import made
+
             began = time.monotonic()
-            selected = selection(trained)
+            selected = made(selection, space=trained.space)(trained)
             self.seconds += time.monotonic() - began
             return selected
 

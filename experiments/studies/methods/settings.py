@@ -16,43 +16,43 @@ from dnas.genotype import Genotype
 from dnas.gradient import hypergrad, regularize
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.train import train
-from dnas.presets import PRESETS, Preset
+from dnas.parts import Part, part
+from dnas.presets import PRESETS, Preset, dnas, drnas, random_weight_sharing
 from dnas.presets.parts import mixing
-from dnas.presets.progressive import drnas
-from dnas.presets.published import dnas, random_weight_sharing
 from dnas.runtime import fingerprint
 from dnas.space import SearchSpace
 from dnas.spaces import DARTS
 from dnas.spaces import NASBench201 as NASBench201Space
-from dnas.tasks import Classification
+from dnas.tasks import Classification, Task
 
 DATA, CLASSES = "cifar10", 10
 CONTROLS = ("random", "largest")  # architectures without a search
 IDLE = ("skip_connect", "noise")  # what degenerate cells of RobustDARTS' subsets are made of
 
 
-def corrected(regularizers: Callable | None, **changes: Any) -> Preset:
+def corrected(regularizers: tuple[Part, ...], **changes: Any) -> Preset:
     """A control: the short trainings of `dnas`, without its search or its taste for parameters.
 
     An epoch trains weights, which the short trainings do not use, and alphas at the regularizers
     alone.
     """
+    few_skips = part(selection.limited_skips, limit=2, every_part=True)
     parts = {
         "epochs": 1,
         "warmup": 0.0,
-        "hypergradient": hypergrad.frozen(),
+        "hypergradient": part(hypergrad.frozen),
         "regularizers": regularizers,
         "alpha_weight_decay": 0.0,
-        "selection": selection.short_trainings(selection.limited_skips(2, every_part=True)),
+        "selection": part(selection.short_trainings, start=few_skips),
     }
     return dnas(**{**changes, **parts})
 
 
-def _costliest(steps: int, space: SearchSpace) -> tuple[regularize.Regularizer]:
-    del steps
-    found = costs.parameters(space, Classification((32, 32, 3), CLASSES))
+def costliest(*, space: SearchSpace, task: Task) -> regularize.Regularizer:
+    """Draws alphas to the options of most parameters."""
+    found = costs.parameters(space, task)
     missing = {name: table.max() - table for name, table in found.items()}
-    return (regularize.expected_cost(missing, 1.0),)
+    return regularize.expected_cost(missing, 1.0)
 
 
 def four_times_as_long(epochs: int = 50, **changes: Any) -> Preset:
@@ -64,12 +64,12 @@ def four_times_as_long(epochs: int = 50, **changes: Any) -> Preset:
 # that do not scale with the budget in `_changes`.
 METHODS: Mapping[str, Callable[..., Preset]] = {
     **PRESETS,
-    "dnas_without_decay": functools.partial(dnas, regularizers=None),
+    "dnas_without_decay": functools.partial(dnas, regularizers=()),
     "dnas_decay_0.5": functools.partial(dnas, decay=0.5),
     "dnas_decay_2": functools.partial(dnas, decay=2.0),
-    "drnas_single_stage": functools.partial(drnas, modify=mixing(), stages=()),
-    "random_corrected": functools.partial(corrected, None),
-    "largest_corrected": functools.partial(corrected, _costliest),
+    "drnas_single_stage": functools.partial(drnas, modify=part(mixing), stages=()),
+    "random_corrected": functools.partial(corrected, ()),
+    "largest_corrected": functools.partial(corrected, (part(costliest),)),
     "random_weight_sharing_4x": four_times_as_long,
 }
 UNSEARCHED = (  # whose alphas learn nothing of the images
@@ -156,7 +156,7 @@ class Setting:
 
         None where the mixing weights are not those of the whole space, as in searches by stages.
         """
-        space = preset.modify(self.space)
+        space = preset.modified(self.space)
         tables = {name: trajectory.get(f"mix/{name}") for name in space.decisions}
         if any(table is None for table in tables.values()):
             return None
@@ -236,9 +236,9 @@ def _changes(epochs: int) -> dict[str, dict[str, Any]]:
     return {
         **{name: {"alpha_learning_rate": 3e-3} for name in METHODS if name.startswith("dnas")},
         # Published are 5 of 50 epochs between decisions, and 1,000 samples, in far longer searches.
-        "darts_pt": {"selection": selection.perturbation(epochs / 10)},
-        "random_weight_sharing": {"selection": selection.best_of_samples(100)},
-        "random_weight_sharing_4x": {"selection": selection.best_of_samples(100)},
+        "darts_pt": {"selection": part(selection.perturbation, epochs=epochs / 10)},
+        "random_weight_sharing": {"selection": part(selection.best_of_samples, count=100)},
+        "random_weight_sharing_4x": {"selection": part(selection.best_of_samples, count=100)},
     }
 
 

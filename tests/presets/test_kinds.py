@@ -1,13 +1,16 @@
 """Every part that the command line knows, on every kind of space."""
 
 import dataclasses
+import inspect
 import itertools
 
 import pytest
 from preset_steps import CELL, build, check_step
 
 from dnas import presets, spaces
-from dnas.cli import parts
+from dnas.gradient import freeze
+from dnas.parts import part
+from dnas.presets.kinds import KINDS
 
 CELLS = spaces.DARTS(
     channels=2, cells=3, nodes=1, stem_multiplier=1, operations=("none", "skip_connect")
@@ -18,16 +21,18 @@ SPACES = {
     "normal and reduction": CELLS,
     "a table for each edge": dataclasses.replace(CELLS, normal=EDGES, reduce=EDGES),
 }
-TRACED = ("relaxation", "hypergradient", "regularizer", "perturbation")
+TRACED = ("relaxation", "hypergradient", "regularizers", "perturbation")
+TRACED += ("weight_penalty", "freeze")
+NEEDED = {"weight": 0.5, "radius": 0.1}
 
 
 def test_all_that_a_step_is_made_of_is_traced_here():
-    assert set(parts.PARTS) - set(TRACED) == {"stopping", "selection"}  # not within a step
+    assert set(KINDS) - set(TRACED) == {"modify", "stopping", "selection"}  # not within a step
 
 
 def combinations():
     """As many as it takes for each part to be in one; the shorter lists are repeated."""
-    lists = [list(parts.PARTS[key][1].items()) for key in TRACED]
+    lists = [KINDS[kind].factories for kind in TRACED]
     longest = max(map(len, lists))
     return zip(*(itertools.islice(itertools.cycle(named), longest) for named in lists), strict=True)
 
@@ -38,6 +43,19 @@ def combinations():
     "chosen", [dict(zip(TRACED, chosen, strict=True)) for chosen in combinations()]
 )
 def test_every_part_has_a_step_in_every_space(chosen, space):
-    made = {parts.PARTS[key][0]: part.make() for key, (_, part) in chosen.items()}
+    if chosen["freeze"] is freeze.oles and not weights(SPACES[space]):
+        del chosen["freeze"]
+    made = {kind: made_of(factory) for kind, factory in chosen.items()}
+    made["regularizers"] = (made["regularizers"],)
     preset = presets.darts(epochs=10, **made)
     check_step(build(preset, SPACES[space]))
+
+
+def made_of(factory):
+    parameters = inspect.signature(factory).parameters
+    return part(factory, **{n: v for n, v in NEEDED.items() if n in parameters})
+
+
+def weights(space):
+    """Whether some option has weights to freeze."""
+    return any(t.weights for d in space.decisions.values() for t in d.traits)

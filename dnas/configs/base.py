@@ -1,0 +1,31 @@
+"""A search with its published sizes, for the configs to change.
+
+What is left out has the value of the method, or of the space. `dnas search --help` lists all keys.
+"""
+
+from ml_collections import ConfigDict
+
+from dnas.jobs import recipe
+from dnas.presets.kinds import KINDS
+
+
+def make(space: str, **train) -> ConfigDict:
+    """The config of a search of a space's published size, by first-order DARTS on CIFAR-10.
+
+    ``config.preset`` names the method; what is set in ``config.search`` changes it.
+
+    Args:
+      space: ``'nas_bench_201'`` or ``'darts'``.
+      **train: changes to the published recipe of that space; see `dnas.jobs.recipe.published`.
+    """
+    return ConfigDict(
+        {
+            "seed": 0,
+            "preset": "darts",
+            "space": {"name": space, "channels": 16, "cells": 5 if space == "nas_bench_201" else 8},
+            "data": {"name": "cifar10", "crop_padding": 4, "flip": True},
+            "search": {kind: {} for kind in KINDS},
+            "compare_random": 0,
+            "train": recipe.published(space, **train),
+        }
+    )
