@@ -51,12 +51,12 @@ def search(
       space: the search space.
       data: the data set.
       preset: the method, such as ``dnas.presets.darts()``.
-      seed: of the initialisation, the halves, the order of images and all noise.
+      seed: of the initialisation, the halves, the order of examples and all noise.
       workdir: the directory to write to and resume from; None writes nothing.
       epochs: epochs to search; the preset's by default.
-      batch_size: images of each half in a step, over all devices; the preset's by default.
-      train_limit: use only so many images of the train split.
-      augment: what is done to images; nothing but normalisation by default.
+      batch_size: examples of each half in a step, over all devices; the preset's by default.
+      train_limit: use only so many examples of the train split.
+      augment: what is done to train examples; nothing but normalisation by default.
       parallel: ``'none'`` for one device, ``'pmap'`` for all local ones.
       table: a tabular benchmark to look the result up in, `dnas.benchmarks.NASBench201`.
       progress: whether to show progress.
@@ -116,10 +116,11 @@ def _check_counts(**counts: Any) -> None:
 
 def check_batch(data: datasets.Dataset, batch_size: int, parallel: str) -> None:
     """Raises ValueError unless halves of the train split hold a batch, and devices divide it."""
-    images = len(data.train)
-    if not 1 <= batch_size <= images // 2:
+    examples = len(data.train)
+    if not 1 <= batch_size <= examples // 2:
         raise ValueError(
-            f"batch_size={batch_size}: expected 1 to {images // 2}, half of {images} train images"
+            f"batch_size={batch_size}: expected 1 to {examples // 2}, half of {examples} "
+            "train examples"
         )
     parallels.make(parallel).check_batch(batch_size)
 

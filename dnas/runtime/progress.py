@@ -12,7 +12,6 @@ from dnas.data import bars
 
 _SECONDS_BETWEEN_LINES = 30.0
 _SECONDS_BETWEEN_EPOCHS = 5.0
-_NAMES = {"accuracy": "acc", "train_loss": "loss"}
 
 
 def heeds_progress(job: Callable) -> Callable:
@@ -27,7 +26,7 @@ def heeds_progress(job: Callable) -> Callable:
 
 
 class Progress:
-    """Shows epoch, loss, accuracies, steps per second and time left.
+    """Shows epoch, loss, metrics, steps per second and time left.
 
     In a terminal and in a notebook it is a tqdm bar. Elsewhere (a log file) it is one line at
     the end of an epoch, but at most one every few seconds, and within long epochs one every
@@ -123,13 +122,15 @@ class Progress:
 
 
 def describe(means: Mapping[str, float]) -> str:
-    """Losses and accuracies in a few words: ``loss 0.412, train acc 0.91``."""
-    words = []
-    for name, value in sorted(means.items(), key=lambda item: item[0] != "train_loss"):
-        if name == "train_loss" or name.endswith("accuracy"):
-            for long, short in _NAMES.items():
-                name = name.replace(long, short)
-            words.append(f"{name.replace('_', ' ')} {value:.4g}")
+    """Training loss and metrics in a few words: ``loss 0.412, train accuracy 0.91``.
+
+    Metrics are what the parts ``train`` and ``valid`` have beside losses.
+    """
+    words = [f"loss {means['train_loss']:.4g}"] if "train_loss" in means else []
+    for name, value in means.items():
+        part, _, metric = name.partition("_")
+        if part in ("train", "valid") and metric != "loss":
+            words.append(f"{part} {metric.replace('_', ' ')} {value:.4g}")
     return ", ".join(words) + ("," if words else "")
 
 

@@ -195,7 +195,7 @@ def test_a_directory_of_another_search_is_refused(whole):
         ({"train_limit": 0}, "train_limit=0: expected a whole number of at least 1"),
         ({"seed": -1}, "seed=-1: expected a whole number of at least 0"),
         ({"chunk": 0}, "chunk=0: expected a whole number of at least 1"),
-        ({"batch_size": 21}, "batch_size=21: expected 1 to 20, half of 41 train images"),
+        ({"batch_size": 21}, "batch_size=21: expected 1 to 20, half of 41 train examples"),
         ({"batch_size": 4, "train_limit": 7}, "batch_size=4: expected 1 to 3"),
         ({"parallel": "tpu"}, "parallel='tpu'"),
         ({"augment": datasets.Augment(crop_padding=5)}, "crop_padding must be smaller"),

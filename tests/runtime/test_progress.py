@@ -53,7 +53,7 @@ def test_a_terminal_gets_a_bar():
     bar.close()
     last = stream.getvalue().split("\r")[-1]
     assert "search: epoch 2/2" in last and "100%" in last
-    assert "loss 0.5, valid acc 0.25" in last
+    assert "loss 0.5, valid accuracy 0.25" in last
 
 
 def test_hidden_says_nothing():
@@ -68,7 +68,7 @@ def test_hidden_says_nothing():
 
 def test_words():
     means = {"train_loss": 0.12345, "train_accuracy": 0.5, "valid_loss": 3.0, "grad_norm": 1.0}
-    assert describe(means) == "loss 0.1235, train acc 0.5,"
+    assert describe(means) == "loss 0.1235, train accuracy 0.5,"
     assert describe({}) == ""
     assert duration(3723) == "1:02:03" and duration(59.6) == "01:00"
 
