@@ -62,10 +62,7 @@ class Job:
     @property
     def trained_space(self) -> Any:
         """The space with the size of the networks to compare."""
-        from dnas import capabilities
-
-        space = capabilities.need(self.space, capabilities.Scaled, "config.compare_random")
-        return dataclasses.replace(space, channels=self.train.channels, cells=self.train.cells)
+        return self.train.sized(self.space)
 
 
 def prepare(settings: flags.Settings) -> Job:
@@ -138,8 +135,9 @@ def _check_training(settings: flags.Settings, job: Job) -> None:
     from dnas.jobs import compare, train
     from dnas.runtime import workdir
 
-    with checks.naming("config.train"):
+    with checks.naming("config"):
         space = job.trained_space
+    with checks.naming("config.train"):
         any_genotype = space.sample(np.random.default_rng(0))
         train.check(space, any_genotype, job.data, job.train.recipe, settings.parallel)
     if settings.workdir:

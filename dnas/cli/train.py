@@ -95,8 +95,7 @@ def prepare(settings: flags.Settings) -> Job:
     Raises:
       ValueError: a setting is wrong; the message names it.
     """
-    from dnas import capabilities, checks
-    from dnas import data as datasets
+    from dnas import checks
     from dnas.cli import build
     from dnas.jobs import train
 
@@ -111,14 +110,13 @@ def prepare(settings: flags.Settings) -> Job:
     wanted = build.make_recipe(config)
     space = build.make_space(config, settings.given)
     genotype = read_genotype(space, absl_flags.FLAGS.genotype)
-    with checks.naming("config.train"):
-        space = capabilities.need(space, capabilities.Scaled, "training from scratch")
-        space = dataclasses.replace(space, channels=wanted.channels, cells=wanted.cells)
+    with checks.naming("config"):
+        space = wanted.sized(space)
     job = Job(space, genotype, build.make_data(config), wanted)
     with checks.naming("config.train"):
         train.check(job.space, job.genotype, job.data, wanted.recipe, settings.parallel)
     with checks.naming("config.data"):
-        datasets.check_classes(job.data)  # reads all labels, so it comes last
+        job.data.check()  # may read all labels, so it comes last
     return job
 
 

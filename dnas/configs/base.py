@@ -3,6 +3,9 @@
 What is left out has the value of the method, or of the space. `dnas search --help` lists all keys.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from dnas.jobs import recipe
@@ -18,14 +21,27 @@ def make(space: str, **train) -> ConfigDict:
       space: ``'nas_bench_201'`` or ``'darts'``.
       **train: changes to the published recipe of that space; see `dnas.jobs.recipe.published`.
     """
+    size = {"name": space, "channels": 16, "cells": 5 if space == "nas_bench_201" else 8}
+    data = {"name": "cifar10", "crop_padding": 4, "flip": True}
+    return own(size, data, recipe.published(space, **train))
+
+
+def own(space: Mapping[str, Any], data: Mapping[str, Any], train: Mapping[str, Any]) -> ConfigDict:
+    """The config of a search by first-order DARTS, from its sections.
+
+    Args:
+      space: name and settings of the space.
+      data: name and settings of the data set.
+      train: how architectures are trained, as `dnas.jobs.recipe.section` makes it.
+    """
     return ConfigDict(
         {
             "seed": 0,
             "preset": "darts",
-            "space": {"name": space, "channels": 16, "cells": 5 if space == "nas_bench_201" else 8},
-            "data": {"name": "cifar10", "crop_padding": 4, "flip": True},
+            "space": dict(space),
+            "data": dict(data),
             "search": {kind: {} for kind in KINDS},
             "compare_random": 0,
-            "train": recipe.published(space, **train),
+            "train": dict(train),
         }
     )

@@ -85,7 +85,7 @@ def from_segmented_npz(path: str | os.PathLike, void: int | None = None) -> Segm
     Args:
       path: an ``.npz`` file with the arrays of `from_segmented_arrays`, and `class_names` if it has
         them; ``test_x`` and the like are read, too. Others are not read.
-      void: see `from_segmented_arrays`.
+      void: labels from this one on are of no class.
 
     Returns:
       The data set; its name is the file's without the ending.

@@ -101,7 +101,7 @@ class Dense:
     def decisions(self) -> Mapping[str, Decision]:
         """Four tables, with a row for each layer."""
         return {
-            part: Decision(self.rows, tuple(map(_text, options)))
+            part: Decision(part, self.rows, tuple(map(_text, options)))
             for part, options in self.options.items()
         }
 

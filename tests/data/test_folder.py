@@ -46,14 +46,14 @@ def test_images_come_in_order_with_the_names_of_their_classes(folder):
     assert data.test.labels.tolist() == [0, 0, 1, 1]
     files = [folder / "train" / name / f"{i}.png" for name in ("cat", "dog") for i in range(6)]
     np.testing.assert_array_equal(data.train.images, [pixels(file) for file in files])
-    assert "Dataset(pets, 4x5x3 pixels, 2 classes (cat, dog), 12 train" in repr(data)
+    assert "LabelledImages(pets, 4x5x3 pixels, 2 classes (cat, dog), 12 train" in repr(data)
     np.testing.assert_array_equal(load("folder", path=str(folder)).test.images, data.test.images)
 
 
 def test_images_are_read_in_any_order(folder):
     train = from_folder(folder).train
     some = np.array([7, 0, 7])
-    images, labels = train.source.read(some)
+    images, labels = train.source.read(some).values()
     np.testing.assert_array_equal(images, train.images[some])
     assert labels.tolist() == [1, 0, 1]
 

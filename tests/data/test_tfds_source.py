@@ -179,7 +179,7 @@ assert (data.image_shape, data.classes) == ((32, 32, 3), 10)
 assert (len(data.train), len(data.test)) == (50000, 10000)
 few = d.limit(data.train, 2000, seed=0)
 assert len(few.images) == 2000
-mean, std = d.dataset.statistics(few)
+mean, std = d.images.statistics(few)
 np.testing.assert_allclose(mean, (0.4914, 0.4822, 0.4465), atol=0.01)
 np.testing.assert_allclose(std, (0.2470, 0.2435, 0.2616), atol=0.01)
 assert (np.bincount(data.test.labels) == 1000).all()

@@ -1,0 +1,28 @@
+"""Segmentation of street scenes: a cell of NAS-Bench-201, and whether the search helped.
+
+Give an archive of CamVid (Brostow et al., 2009) with x_train, y_train, x_test and y_test of 96x128
+pixels, in which 11 is void: --config.data.path=camvid_96x128.npz. Images are averaged over squares
+of two pixels here, and networks are small.
+
+Expected: a search and a comparison that end in minutes on two cores.
+"""
+
+from ml_collections import ConfigDict
+
+from dnas.configs import base
+from dnas.jobs.recipe import Recipe, Settings, section
+
+
+def get_config() -> ConfigDict:
+    """The settings; see `dnas search --help`."""
+    recipe = Recipe(
+        epochs=20, batch_size=16, learning_rate=0.1, nesterov=True, weight_decay=5e-4, flip=True
+    )
+    config = base.own(
+        space={"name": "nas_bench_201", "channels": 8, "cells": 1, "stages": 3},
+        data={"name": "segmented", "void": 11, "pool": 2, "flip": True},
+        train=section(Settings(recipe, channels=8, cells=1, seeds=(0, 1, 2))),
+    )
+    config.search.update(epochs=20, batch_size=16, learning_rate=0.05, alpha_learning_rate=0.01)
+    config.compare_random = 3
+    return config
