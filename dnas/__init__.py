@@ -20,13 +20,17 @@ __all__ = [
     "costs",
     "data",
     "evaluate",
+    "evaluators",
     "gradient",
     "hypergrad",
     "presets",
     "relax",
     "search",
+    "selection",
     "spaces",
+    "strategies",
     "tasks",
+    "testing",
     "train",
     "viz",
 ]
@@ -39,11 +43,13 @@ _JOBS = {
     "train": "dnas.jobs.train",
 }
 
+_LATE = ("benchmarks", "costs", "evaluators", "selection", "strategies", "testing", "viz")
+
 
 def __getattr__(name: str) -> Any:
     if name in _JOBS:
         return getattr(importlib.import_module(_JOBS[name]), name)
-    if name in ("benchmarks", "costs", "viz"):
+    if name in _LATE:
         return importlib.import_module(f"dnas.{name}")
     raise AttributeError(f"module 'dnas' has no attribute {name!r}")
 
