@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dnas.data import bars, from_arrays
-from dnas.data.dataset import statistics
+from dnas.data.images import statistics
 from dnas.data.reading import bar, in_blocks
 from dnas.runtime.ahead import Ahead
 from dnas.runtime.progress import Progress, describe, duration, heeds_progress
