@@ -212,8 +212,8 @@ def _search() -> Section:
 
 def _train() -> Section:
     sizes = {
-        "channels": Key(WHOLE, "width of the network"),
-        "cells": Key(WHOLE, "cells of the network, as its space counts them"),
+        "channels": Key(WHOLE, "width of the network; by default that of the space"),
+        "cells": Key(WHOLE, "cells of the network, as its space counts them; likewise"),
         "seeds": Key(NUMBERS, "one training for each"),
     }
     return sizes | _fields(recipe.Recipe)
