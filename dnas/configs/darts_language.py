@@ -9,8 +9,8 @@ the result with 850 channels, and with one word of ten left out (``word_dropout`
 Where the authors' program differs: the weights are trained on the whole train text, and alphas on
 the validation text; windows have other lengths in each step.
 
-Expected: wants an accelerator; not yet run to its end. Published: perplexity 55.7 on the test text of the Penn Treebank, of 23
-million parameters (Liu et al., 2019, table 2).
+Expected: this wants an accelerator. Not yet run to its end. Published: perplexity 55.7 on the test
+text of the Penn Treebank, with 23 million parameters (Liu et al., 2019, table 2).
 """
 
 from ml_collections import ConfigDict
