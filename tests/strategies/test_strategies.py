@@ -29,9 +29,9 @@ MAKE = {
 
 def every(space):
     """All architectures of a space with one cell that keeps all edges."""
-    rows, options = space.decisions["cell"]
-    eye = np.eye(len(options))
-    choices = itertools.product(range(len(options)), repeat=len(rows))
+    decision = space.decisions["cell"]
+    eye = np.eye(len(decision.options))
+    choices = itertools.product(range(len(eye)), repeat=len(decision.rows))
     return [space.discretize({"cell": eye[list(chosen)]}) for chosen in choices]
 
 
