@@ -14,8 +14,8 @@ from flax import nnx
 
 from dnas.nn.initial import weight
 from dnas.nn.kernels.conv import conv
-from dnas.nn.kernels.depthwise import separable
 from dnas.nn.kernels.norm import BatchStatisticsNorm, RunningNorm
+from dnas.nn.kernels.separable import separable
 
 NormMaker = Callable[[int], nnx.Module]
 
@@ -59,7 +59,7 @@ class Conv(nnx.Module):
 
 
 class SeparableConv(nnx.Module):
-    """A depthwise and then a pointwise convolution; see `dnas.nn.kernels.depthwise.separable`."""
+    """A depthwise and then a pointwise convolution; see `dnas.nn.kernels.separable.separable`."""
 
     def __init__(
         self,

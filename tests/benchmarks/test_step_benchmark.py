@@ -9,7 +9,7 @@ from flax import nnx
 
 from dnas import space as spaces
 from dnas.nn.kernels.conv import conv
-from dnas.nn.kernels.depthwise import separable
+from dnas.nn.kernels.separable import separable
 from dnas.spaces import DARTS, NASBench201
 from dnas.tasks import Classification
 from experiments.benchmarks import roofline

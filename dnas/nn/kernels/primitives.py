@@ -8,16 +8,31 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
-from dnas.nn.kernels import native
+from dnas.nn.kernels import native as kernels
+
+# The two forms of each primitive that is made of others, by name: without and with native kernels.
+FORMS: dict[str, tuple[Callable, Callable]] = {}
+# The parameters of all primitives; the others' are arrays.
+_STATIC = ("window", "groups", "size", "image", "outputs", "stride", "dilation", "slot", "shared")
 
 
-def define(name: str, reference: Callable, multiple_results: bool = False) -> Primitive:
+def define(
+    name: str,
+    reference: Callable,
+    *,
+    native: Callable | None = None,
+    multiple_results: bool = False,
+) -> Primitive:
     """A primitive with its values and lowerings, but without derivatives.
 
+    This is the one place where native kernels and XLA part: what is traced is the same for every
+    platform, and becomes one form or the other when it is lowered for one.
+
     Args:
-      name: of the primitive, and of the native kernel that computes it on the CPU.
+      name: of the primitive, and of the native kernel that computes it on the CPU, if there is one.
       reference: computes it from arrays, the first of them images, and the primitive's static
         parameters.
+      native: computes the same, in a form that native kernels of other primitives are good at.
       multiple_results: whether it returns a sequence.
     """
     primitive = Primitive(name)
@@ -34,12 +49,16 @@ def define(name: str, reference: Callable, multiple_results: bool = False) -> Pr
         )
 
     primitive.def_abstract_eval(abstract)
-    static = ("window", "groups", "size", "image", "outputs")
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=static))
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=_STATIC))
     plain = mlir.lower_fun(reference, multiple_results=multiple_results)
     mlir.register_lowering(primitive, plain)
-    if name in native.KERNELS:
-        mlir.register_lowering(primitive, native.lowering(name, plain), platform="cpu")
+    if name in kernels.KERNELS:
+        rule = kernels.lowering(kernels.call(name), plain)
+        mlir.register_lowering(primitive, rule, platform="cpu")
+    if native is not None:
+        FORMS[name] = reference, native
+        rule = kernels.lowering(mlir.lower_fun(native, multiple_results=multiple_results), plain)
+        mlir.register_lowering(primitive, rule, platform="cpu")
     return primitive
 
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import ad, batching
 
-from dnas.nn.kernels import depthwise, native
-from dnas.nn.kernels.primitives import define
+from dnas.nn.kernels import depthwise
+from dnas.nn.kernels.primitives import broadcast, define, divide, join
 
 
 def weigh(x: jax.Array, weights: jax.Array) -> jax.Array:
@@ -25,7 +25,8 @@ def weigh(x: jax.Array, weights: jax.Array) -> jax.Array:
     Returns:
       ``[batch, height, width, edges, channels]``.
     """
-    return _weigh_p.bind(x, weights.astype(x.dtype))
+    each = jnp.broadcast_to(weights.astype(x.dtype)[:, None], (len(weights), x.shape[-1]))
+    return _weigh_p.bind(x, each)
 
 
 def unstack(x: jax.Array) -> Sequence[jax.Array]:
@@ -42,8 +43,20 @@ def pin(x: jax.Array) -> jax.Array:
     return _pin_p.bind(x)
 
 
+# Of images x, weights of edges and channels, and a cotangent y of all edges, each of the following
+# takes two and is linear in both: their transposes are each other.
+
+
 def _reference_weigh(x, weights):
-    return x[..., None, :] * weights[:, None]
+    return x[..., None, :] * weights
+
+
+def _reference_fold(y, weights):
+    return jnp.einsum("...ec,ec->...c", y, weights)
+
+
+def _reference_products(x, y):
+    return jnp.einsum("...c,...ec->ec", x, y)
 
 
 def _reference_unstack(x):
@@ -52,20 +65,6 @@ def _reference_unstack(x):
 
 def _reference_stack(*images):
     return jnp.stack(images, -2)
-
-
-def _weigh_images(ct, x, weights):
-    del x
-    if native.preferred(ct):
-        return depthwise.fold_edges(ct, weights)
-    return jnp.einsum("...ec,e->...c", ct, weights)
-
-
-def _weigh_weights(ct, x, weights):
-    del weights
-    if native.preferred(ct):
-        return depthwise.edge_products(x, ct)
-    return jnp.einsum("...ec,...c->e", ct, x)
 
 
 def _derivative_of_stack(primals, tangents):
@@ -102,6 +101,24 @@ def _batch_weigh(args, dims):
     return jax.vmap(_reference_weigh, dims)(*args), 0
 
 
+def _batch_fold(args, dims):
+    """A batch of images joins theirs; one of weights, the channels."""
+    if dims[1] is None:
+        y = jnp.moveaxis(args[0], dims[0], 0)
+        out = _fold_p.bind(y.reshape(-1, *y.shape[2:]), args[1])
+        return out.reshape(*y.shape[:2], *out.shape[1:]), 0
+    (y, weights), count = broadcast(args, dims)
+    out = _fold_p.bind(join(y), join(weights))
+    return divide(out, count), out.ndim - 1
+
+
+def _batch_products(args, dims):
+    """A batch joins the channels."""
+    (x, y), count = broadcast(args, dims)
+    out = _products_p.bind(join(x), join(y))
+    return divide(out, count), out.ndim - 1
+
+
 def _reference_pin(x):
     return x
 
@@ -109,13 +126,31 @@ def _reference_pin(x):
 _pin_p = define("dnas_pin", _reference_pin)
 ad.deflinear2(_pin_p, lambda ct, x: [_pin_p.bind(ct)])
 _weigh_p = define("dnas_weigh", _reference_weigh)
+_fold_p = define("dnas_fold", _reference_fold, native=depthwise.fold)
+_products_p = define("dnas_products", _reference_products, native=depthwise.products)
 _unstack_p = define("dnas_unstack", _reference_unstack, multiple_results=True)
 _stack_p = define("dnas_stack", _reference_stack)
-ad.defbilinear(_weigh_p, _weigh_images, _weigh_weights)
+ad.defbilinear(
+    _weigh_p,
+    lambda ct, x, weights: _fold_p.bind(ct, weights),
+    lambda ct, x, weights: _products_p.bind(x, ct),
+)
+ad.defbilinear(
+    _fold_p,
+    lambda ct, y, weights: _weigh_p.bind(ct, weights),
+    lambda ct, y, weights: _products_p.bind(ct, y),
+)
+ad.defbilinear(
+    _products_p,
+    lambda ct, x, y: _fold_p.bind(y, ct),
+    lambda ct, x, y: _weigh_p.bind(x, ct),
+)
 ad.primitive_jvps[_stack_p] = _derivative_of_stack
 ad.primitive_transposes[_stack_p] = _transpose_stack
 ad.primitive_jvps[_unstack_p] = _derivative_of_unstack
 ad.primitive_transposes[_unstack_p] = _transpose_unstack
 batching.primitive_batchers[_weigh_p] = _batch_weigh
+batching.primitive_batchers[_fold_p] = _batch_fold
+batching.primitive_batchers[_products_p] = _batch_products
 for _primitive in (_pin_p, _stack_p, _unstack_p):
     batching.primitive_batchers[_primitive] = _batch_leading(_primitive)

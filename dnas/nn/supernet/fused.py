@@ -13,8 +13,8 @@ from flax import nnx
 from dnas.nn.initial import weight
 from dnas.nn.kernels import pool
 from dnas.nn.kernels.conv import conv
-from dnas.nn.kernels.depthwise import separable
 from dnas.nn.kernels.norm import batch_norm
+from dnas.nn.kernels.separable import separable
 from dnas.nn.kernels.spread import weigh
 from dnas.nn.layers import subsample_pair
 

@@ -14,8 +14,9 @@ import pytest
 
 from dnas.nn.kernels import native, pool
 from dnas.nn.kernels.conv import conv
-from dnas.nn.kernels.depthwise import depthwise_conv, separable
+from dnas.nn.kernels.depthwise import depthwise_conv
 from dnas.nn.kernels.norm import batch_norm
+from dnas.nn.kernels.separable import separable
 from dnas.nn.kernels.spread import pin, unstack, weigh
 
 built = pytest.mark.skipif(

@@ -21,7 +21,6 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -37,49 +36,54 @@ KERNELS = (
 _IN_PLACE = ("dnas_pin",)
 _FOLDER = pathlib.Path(__file__).parent
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-w")
-_enabled = True
+_enabled = jax.make_user_context(True)
 
 
 def ready() -> bool:
     """Whether native kernels are used on the CPU; builds them at the first call."""
-    return _enabled and _load()
+    return _enabled.value and _load()
 
 
-def preferred(x: jax.Array) -> bool:
-    """Whether to compute on these images in the way that native kernels are good at."""
-    return x.dtype == np.float32 and jax.default_backend() == "cpu" and ready()
+def disabled() -> contextlib.AbstractContextManager[None]:
+    """Programs that are compiled or exported in this context hold no native kernels.
 
+    A program for the CPU with native kernels runs only in processes that have loaded them. One that
+    goes elsewhere is exported without::
 
-@contextlib.contextmanager
-def disabled() -> Iterator[None]:
-    """Traces and compiles without native kernels, for comparisons.
+        with native.disabled():
+            exported = jax.export.export(jax.jit(step), platforms=["cpu"])(*arguments)
 
-    It has no effect on what was traced before, nor on operations outside of `jax.jit`, whose
-    compiled forms JAX keeps. It holds for all threads of the process.
+    JAX traces and compiles anew in the context, and keeps both programs of a function. The context
+    holds for the thread that enters it.
     """
-    global _enabled
-    before, _enabled = _enabled, False
-    try:
-        yield
-    finally:
-        _enabled = before
+    return _enabled(False)
 
 
-def lowering(name: str, plain: Any) -> Any:
+def lowering(fast: Any, plain: Any) -> Any:
     """The lowering of a primitive on the CPU.
 
     Args:
-      name: of the kernel. Its attributes are the primitive's ``window`` (with ``size``, where it
-        has one) and ``groups``.
-      plain: the lowering where the kernel does not apply.
+      fast: the lowering where native kernels apply: to float32 and arrays that are not empty.
+      plain: the lowering where they do not.
     """
 
     def rule(ctx, *operands, **params):
         arrays = (*ctx.avals_in, *ctx.avals_out)
         floats = [a for a in arrays if jax.dtypes.issubdtype(a.dtype, np.inexact)]
         plain_only = any(a.dtype != np.float32 for a in floats) or not all(a.size for a in arrays)
-        if plain_only or not ready():
-            return plain(ctx, *operands, **params)
+        return (plain if plain_only or not ready() else fast)(ctx, *operands, **params)
+
+    return rule
+
+
+def call(name: str) -> Any:
+    """The lowering of a primitive as the native kernel of that name.
+
+    The kernel's attributes are the primitive's ``window`` (with ``size``, where it has one) and
+    ``groups``.
+    """
+
+    def rule(ctx, *operands, **params):
         attributes = {}
         if "window" in params:
             window = params["window"]
