@@ -139,6 +139,14 @@ def _convolution(pixels: Callable) -> Callable:
     return rule
 
 
+def _separable(eqn: Any, origins: list[_Origin], repeats: int) -> tuple[int, list[_Origin]]:
+    """Two products, one after another: each kernel at every place of the outputs."""
+    *batch_and_size, _, _ = eqn.outvars[0].aval.shape
+    places = math.prod(batch_and_size)
+    kernels = zip(eqn.invars[1:], origins[1:], strict=True)
+    return sum(_count(k, o, places, repeats) for k, o in kernels), [_joined(origins)]
+
+
 def _lax_pixels(eqn: Any) -> tuple[list[int], list[int], Sequence[int]]:
     numbers = eqn.params["dimension_numbers"]
     images, outputs = (
@@ -161,4 +169,5 @@ _RULES = {
     "conv_general_dilated": _convolution(_lax_pixels),
     "dnas_conv": _convolution(_own_pixels),
     "dnas_depthwise": _convolution(_own_pixels),
+    "dnas_separable": _separable,
 }
