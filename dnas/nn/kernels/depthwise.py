@@ -35,18 +35,26 @@ def fold(x: jax.Array, weights: jax.Array) -> jax.Array:
 
     Args:
       x: images of all edges.
-      weights: ``[edges, channels]``.
+      weights: ``[edges, groups]``, for equal groups of channels.
     """
-    kernel = weights.reshape(1, 1, -1)
-    flat = x.reshape(*x.shape[:3], x.shape[3] * x.shape[4])
-    return _depthwise_p.bind(flat, kernel, window=_POINT, outputs=x.shape[-1])
+    edges, channels = x.shape[-2:]
+    kernel = jnp.repeat(weights.reshape(-1), channels // weights.shape[1])[None, None]
+    flat = x.reshape(*x.shape[:3], edges * channels)
+    return _depthwise_p.bind(flat, kernel, window=_POINT, outputs=channels)
 
 
-def products(x: jax.Array, y: jax.Array) -> jax.Array:
-    """For every edge and channel the product of ``[batch, height, width, channels]`` with `y`'s."""
+def products(x: jax.Array, y: jax.Array, groups: int) -> jax.Array:
+    """For every edge and group of channels the product of images with `y`, summed.
+
+    Args:
+      x: ``[batch, height, width, channels]``.
+      y: ``[batch, height, width, edges, channels]``.
+      groups: number of groups of channels.
+    """
     edges, channels = y.shape[-2:]
     flat = y.reshape(*y.shape[:3], edges * channels)
-    return _kernel_p.bind(x, flat, window=_POINT, size=(1, 1)).reshape(edges, channels)
+    found = _kernel_p.bind(x, flat, window=_POINT, size=(1, 1))
+    return found.reshape(edges, groups, -1).sum(-1)
 
 
 # The primitive adds x[..., k mod channels] * kernel[tap, k] to y[..., k mod outputs] for all k:

@@ -25,8 +25,7 @@ def weigh(x: jax.Array, weights: jax.Array) -> jax.Array:
     Returns:
       ``[batch, height, width, edges, channels]``.
     """
-    each = jnp.broadcast_to(weights.astype(x.dtype)[:, None], (len(weights), x.shape[-1]))
-    return _weigh_p.bind(x, each)
+    return _weigh_p.bind(x, weights.astype(x.dtype)[:, None])
 
 
 def unstack(x: jax.Array) -> Sequence[jax.Array]:
@@ -43,20 +42,21 @@ def pin(x: jax.Array) -> jax.Array:
     return _pin_p.bind(x)
 
 
-# Of images x, weights of edges and channels, and a cotangent y of all edges, each of the following
-# takes two and is linear in both: their transposes are each other.
+# Each of the following takes two of: images x, a cotangent y of all edges, and weights [edges,
+# groups] of groups of channels; it is linear in both. Their transposes are each other. There is one
+# group, unless a batch of weights was joined to the channels.
 
 
 def _reference_weigh(x, weights):
-    return x[..., None, :] * weights
+    return x[..., None, :] * jnp.repeat(weights, x.shape[-1] // weights.shape[1], 1)
 
 
 def _reference_fold(y, weights):
-    return jnp.einsum("...ec,ec->...c", y, weights)
+    return jnp.einsum("...ec,ec->...c", y, jnp.repeat(weights, y.shape[-1] // weights.shape[1], 1))
 
 
-def _reference_products(x, y):
-    return jnp.einsum("...c,...ec->ec", x, y)
+def _reference_products(x, y, *, groups: int):
+    return jnp.einsum("...c,...ec->ec", x, y).reshape(y.shape[-2], groups, -1).sum(-1)
 
 
 def _reference_unstack(x):
@@ -112,10 +112,10 @@ def _batch_fold(args, dims):
     return divide(out, count), out.ndim - 1
 
 
-def _batch_products(args, dims):
+def _batch_products(args, dims, *, groups):
     """A batch joins the channels."""
     (x, y), count = broadcast(args, dims)
-    out = _products_p.bind(join(x), join(y))
+    out = _products_p.bind(join(x), join(y), groups=count * groups)
     return divide(out, count), out.ndim - 1
 
 
@@ -133,17 +133,17 @@ _stack_p = define("dnas_stack", _reference_stack)
 ad.defbilinear(
     _weigh_p,
     lambda ct, x, weights: _fold_p.bind(ct, weights),
-    lambda ct, x, weights: _products_p.bind(x, ct),
+    lambda ct, x, weights: _products_p.bind(x, ct, groups=weights.aval.shape[1]),
 )
 ad.defbilinear(
     _fold_p,
     lambda ct, y, weights: _weigh_p.bind(ct, weights),
-    lambda ct, y, weights: _products_p.bind(ct, y),
+    lambda ct, y, weights: _products_p.bind(ct, y, groups=weights.aval.shape[1]),
 )
 ad.defbilinear(
     _products_p,
-    lambda ct, x, y: _fold_p.bind(y, ct),
-    lambda ct, x, y: _weigh_p.bind(x, ct),
+    lambda ct, x, y, groups: _fold_p.bind(y, ct),
+    lambda ct, x, y, groups: _weigh_p.bind(x, ct),
 )
 ad.primitive_jvps[_stack_p] = _derivative_of_stack
 ad.primitive_transposes[_stack_p] = _transpose_stack
