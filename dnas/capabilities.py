@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from dnas.genotype import Genotype
-from dnas.space import Mixing, SearchSpace
+from dnas.space import Mixing, SearchSpace, Site
+from dnas.tasks import Task
 
 T = TypeVar("T")
 
@@ -68,6 +69,14 @@ class Scaled(Protocol):
 
     channels: int
     cells: int
+
+
+@runtime_checkable
+class Costed(Protocol):
+    """Its options are operations on the edges of cells, whose sizes it knows."""
+
+    def sites(self, task: Task) -> Sequence[Site]:
+        """The cells of its networks for a task; see `dnas.costs.parameters`."""
 
 
 def need(space: Any, capability: type[T], what: str) -> T:

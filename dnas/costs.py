@@ -3,86 +3,26 @@
 `count_parameters` and `count_multiply_adds` are about the network of a genotype, in any space.
 `parameters` and `multiply_adds` are about every option of a space, for penalties such as
 `dnas.gradient.regularize.expected_cost`: what the operation adds that a genotype would put on the
-edge, in every cell that the table decides. All is computed from shapes alone, without any weights.
+edge, in every cell that the table decides: in spaces with the capability
+`dnas.capabilities.Costed`. All is computed from shapes alone, without any weights.
 """
 
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
 
-from dnas import edges, sequences
+from dnas import capabilities, edges, sequences
 from dnas.genotype import Genotype
 from dnas.nn import operations, products
 from dnas.nn.layers import running
 from dnas.space import SearchSpace
-from dnas.spaces.darts import DARTS
-from dnas.spaces.darts_networks import plan
-from dnas.spaces.nas_bench_201 import NASBench201
 from dnas.tasks import Task
 
 Costs = dict[str, np.ndarray]
-
-
-class Site(NamedTuple):
-    """Equal cells of a network.
-
-    Attributes:
-      part: what the space calls this kind of cell.
-      channels: of every node.
-      size: height and width of the nodes behind the inputs.
-      cells: number of such cells.
-      inputs: number of input nodes.
-      stride: of the edges that leave an input node.
-    """
-
-    part: str
-    channels: int
-    size: tuple[int, int]
-    cells: int
-    inputs: int = 1
-    stride: int = 1
-
-
-@functools.singledispatch
-def sites(space: SearchSpace, task: Task) -> list[Site]:
-    """The cells of a space's networks. Other spaces add theirs with ``sites.register``.
-
-    Raises:
-      TypeError: nothing is registered for this space.
-    """
-    raise TypeError(
-        f"the cells of {type(space).__name__} are unknown; register a function "
-        "(space, task) -> list of Site with dnas.costs.sites.register"
-    )
-
-
-@sites.register
-def _(space: NASBench201, task: Task) -> list[Site]:
-    return [
-        Site("cell", space.channels * 2**s, _halved(task.inputs.shape[:2], s), space.cells)
-        for s in range(space.stages)
-    ]
-
-
-@sites.register
-def _(space: DARTS, task: Task) -> list[Site]:
-    size = _halved(task.inputs.shape[:2], 0 if space.stem == "cifar" else 3)
-    found = []
-    for run in plan(space, (0, 0), False):  # the stem's width is none of the cells' nodes'
-        size = _halved(size, int(run.reduction))
-        part, stride = ("reduce", 2) if run.reduction else ("normal", 1)
-        found.append(Site(part, run.channels, size, run.length, 2, stride))
-    return found
-
-
-def known(space: SearchSpace) -> bool:
-    """Whether a space, or one that it inherits from, is registered with `sites`."""
-    return sites.dispatch(type(space)) is not sites.dispatch(object)
 
 
 def count_parameters(space: SearchSpace, genotype: Genotype, task: Task) -> int:
@@ -181,7 +121,7 @@ def _tabulate(
         return nnx.eval_shape(make)
 
     tables = {}
-    found = sites(space, task)
+    found = capabilities.need(space, capabilities.Costed, "the cost of options").sites(task)
     for name, decision in space.decisions.items():
         if not decision.chooses:
             continue  # weights of whole edges: no operations
@@ -199,8 +139,3 @@ def _tabulate(
 
 def _shapes(module: nnx.Module) -> list[tuple[int, ...]]:
     return [variable.shape for _, variable in nnx.to_flat_state(nnx.state(module, nnx.Param))]
-
-
-def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:
-    height, width = (math.ceil(side / 2**times) for side in size)
-    return height, width

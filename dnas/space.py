@@ -101,6 +101,26 @@ class Mixing(NamedTuple):
 PLAIN = Mixing()
 
 
+class Site(NamedTuple):
+    """Equal cells of a network.
+
+    Attributes:
+      part: what the space calls this kind of cell.
+      channels: of every node.
+      size: height and width of the nodes behind the inputs.
+      cells: number of such cells.
+      inputs: number of input nodes.
+      stride: of the edges that leave an input node.
+    """
+
+    part: str
+    channels: int
+    size: tuple[int, int]
+    cells: int
+    inputs: int = 1
+    stride: int = 1
+
+
 class NetworkOutput(NamedTuple):
     """What a discrete network returns.
 

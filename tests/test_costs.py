@@ -1,8 +1,8 @@
 """Costs of options and networks against networks that are built, published and hand-made counts."""
 
 import contextlib
-import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,11 @@ from flax import nnx
 
 from dnas import costs, spaces
 from dnas.benchmarks import NASBench201 as Table
+from dnas.capabilities import Costed
 from dnas.genotype import Genotype
 from dnas.nn import operations, products
 from dnas.nn.kernels import native
-from dnas.space import Mixing
+from dnas.space import Mixing, Site
 from dnas.tasks import Classification
 
 TASK = Classification((32, 32, 3), 10)
@@ -111,27 +112,37 @@ def test_edges_that_keep_fewer_candidates_and_weights_of_edges():
     np.testing.assert_array_equal(table["cell.2->3"], everything[5:])
 
 
-def test_odd_images_round_up_and_other_spaces_must_register():
+def test_odd_images_round_up():
     space = spaces.NASBench201(channels=4, cells=1, stages=2)
     flops = costs.multiply_adds(space, Classification((5, 7, 3), 10))["cell"]
     assert (flops[:, 2] == 4 * 4 * 35 + 8 * 8 * 3 * 4).all()
 
-    @dataclasses.dataclass(frozen=True)
-    class Other:
-        name = "other"
 
-    with pytest.raises(TypeError, match="cells of Other are unknown"):
-        costs.parameters(Other(), TASK)
+def test_costs_of_a_space_of_ones_own():
+    """Two cells of 3 channels behind an input and one of 6 with stride two, written by hand."""
+
+    options = ("skip_connect", "nor_conv_1x1")
+
+    class Own:
+        name = "own"
+        decisions: ClassVar = {"cell": operations.Operations("cell", ("0->1",), options)}
+
+        def sites(self, task):
+            return [Site("cell", 4, (8, 8), 2), Site("cell", 6, (4, 4), 1, stride=2)]
+
+    weights = 2 * (4 * 4 + 2 * 4) + 6 * 6 + 2 * 6  # convolution, scale and shift
+    reduction = 6 * 6 + 2 * 6
+    table = costs.parameters(Own(), TASK)["cell"]
+    np.testing.assert_array_equal(table, [[reduction, weights]])
+    flops = costs.multiply_adds(Own(), TASK)["cell"]
+    np.testing.assert_array_equal(flops, [[6 * 6 * 16, 2 * 4 * 4 * 64 + 6 * 6 * 16]])
 
 
-def test_spaces_whose_cells_are_known_have_costs():
-    class Other(spaces.DARTS):
-        """Inherits the cells."""
-
-    assert (
-        costs.known(spaces.DARTS()) and costs.known(spaces.NASBench201()) and costs.known(Other())
-    )
-    assert not costs.known(object())
+def test_spaces_without_cells_have_no_costs_of_options():
+    assert all(isinstance(s, Costed) for s in (spaces.DARTS(), spaces.NASBench201()))
+    assert not isinstance(spaces.Dense(), Costed)
+    with pytest.raises(ValueError, match=r"Costed, and 'dense' lacks some of its members: sites"):
+        costs.parameters(spaces.Dense(), TASK)
 
 
 @pytest.mark.parametrize("native_kernels", [True, False])  # they compute in other ways

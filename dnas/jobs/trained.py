@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from dnas import costs
+from dnas import capabilities, costs
 from dnas.evaluators import SharedWeights, ShortTraining, Supernet
 from dnas.jobs.stages import Searched
 from dnas.runtime.journal import Journal
@@ -48,5 +48,5 @@ def trained(searched: Searched, task: Task, journal: Journal, progress: bool = F
         supernet=supernet,
         shared_weights=SharedWeights(space, single_paths, mix),
         short_training=short_training,
-        parameters=count if costs.known(space) else None,
+        parameters=count if isinstance(space, capabilities.Costed) else None,
     )

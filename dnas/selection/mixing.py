@@ -84,8 +84,8 @@ def largest_of_close(start: Selection | None = None, deviations: float = 1.0) ->
         the part. So neither a temperature nor a decay of all logits makes a difference. However
         decided the other rows are, half the weight of the one that leads is never close.
 
-    In spaces whose costs are unknown (`dnas.costs.sites`), this is `start` alone, and the record
-    says so.
+    In spaces whose costs are unknown, those without `dnas.capabilities.Costed`, this is `start`
+    alone, and the record says so.
     """
     checks.positive("deviations", deviations)
     start = start or strongest()

@@ -22,7 +22,7 @@ from dnas.genotype import Genotype
 from dnas.nn import operations
 from dnas.nn.initial import initialise
 from dnas.nn.supernet.weights import Table
-from dnas.space import PLAIN, Decision, Mixing
+from dnas.space import PLAIN, Decision, Mixing, Site
 from dnas.spaces import darts_networks, parts, published, robust_darts
 from dnas.spaces.validation import (
     check_choices,
@@ -145,6 +145,16 @@ class DARTS:
     def tables(self, mix: Mapping[str, jax.Array], part: str) -> list[Table]:
         """Rows, options and weights of the operations on that kind of cell's edges."""
         return self.part(part).tables(mix)
+
+    def sites(self, task: Task) -> list[Site]:
+        """The cells of each run of equal ones."""
+        size = parts.halved(task.inputs.shape[:2], 0 if self.stem == "cifar" else 3)
+        found = []
+        for run in darts_networks.plan(self, (0, 0), False):  # no node has the stem's width
+            size = parts.halved(size, int(run.reduction))
+            part, stride = ("reduce", 2) if run.reduction else ("normal", 1)
+            found.append(Site(part, run.channels, size, run.length, 2, stride))
+        return found
 
     def restrict(self, keep: Mapping[str, Mapping[str, Sequence[str]]]) -> "DARTS":
         """The space in which some edges have fewer candidates: ``{part: {row: candidates}}``."""

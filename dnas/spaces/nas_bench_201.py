@@ -28,7 +28,7 @@ from dnas.nn.layers import Conv, NormMaker, ReluConvNorm, batch_statistics, runn
 from dnas.nn.supernet import cell as cells
 from dnas.nn.supernet.fused import FUSED
 from dnas.nn.supernet.stack import Stack
-from dnas.space import PLAIN, Decision, Mix, Mixing, NetworkOutput
+from dnas.space import PLAIN, Decision, Mix, Mixing, NetworkOutput, Site
 from dnas.spaces import parts, published
 from dnas.spaces.validation import (
     check_call,
@@ -89,6 +89,14 @@ class NASBench201:
     def layers(self) -> Mapping[str, int]:
         """For each table, the number of cells."""
         return dict.fromkeys(self.decisions, self.part.layers)
+
+    def sites(self, task: Task) -> list[Site]:
+        """The cells of each stage."""
+        size = task.inputs.shape[:2]
+        return [
+            Site("cell", self.channels * 2**s, parts.halved(size, s), self.cells)
+            for s in range(self.stages)
+        ]
 
     def restrict(self, keep: Mapping[str, Mapping[str, Sequence[str]]]) -> "NASBench201":
         """The space in which some edges have fewer candidates: ``{'cell': {row: candidates}}``."""

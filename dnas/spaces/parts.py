@@ -1,5 +1,6 @@
 """Kinds of cells whose edges choose operations: tables, weights and restrictions."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,13 @@ from dnas import discretize, edges
 from dnas.nn.operations import Operations
 from dnas.nn.supernet import weights
 from dnas.space import Decision, Mix, Mixing, Weighing
+
+
+def halved(size: tuple[int, int], times: int) -> tuple[int, int]:
+    """Height and width behind so many layers of stride two."""
+    height, width = (math.ceil(side / 2**times) for side in size)
+    return height, width
+
 
 Candidates = tuple[tuple[str, ...], ...]
 
