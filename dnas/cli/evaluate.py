@@ -11,6 +11,9 @@ Examples:
     # another data set, with images of the same shape and the same classes
     dnas evaluate --run=runs/mine-trained/seed-0 --config.data.name=folder \
         --config.data.path=OTHERS --config.data.size=32 --output=others.json
+    # a table: its file does not tell what is to be predicted
+    dnas evaluate --run=runs/prices/compare/found/seed-0 --config.data.name=csv \
+        --config.data.path=prices.csv --config.data.target=price
 """
 
 import functools
@@ -21,6 +24,7 @@ import sys
 from absl import flags
 
 from dnas import data as datasets
+from dnas.cli import keys
 from dnas.runtime.checkpoints import CheckpointError
 
 _DATA = "config.data."
@@ -33,14 +37,18 @@ def _define() -> flags.FlagValues:
     number = functools.partial(flags.DEFINE_integer, flag_values=values)
     text("run", help="Directory of a finished training.")
     text("output", help="JSON file to write all numbers to.")
-    number("batch_size", 256, "Images at a time.")
-    text(f"{_DATA}name", help="Name of the data set; the training's by default.")
-    text(f"{_DATA}data_dir", help="Folder of prepared TensorFlow Datasets.")
-    text(f"{_DATA}path", help="Folder of images ('folder'), or file of arrays ('arrays').")
-    number(f"{_DATA}size", None, "Side in pixels that the images of a folder are brought to.")
-    number(f"{_DATA}pool", 1, "Average images over squares of so many pixels.")
+    number("batch_size", 256, "Examples at a time.")
+    for name, key in _keys().items():
+        text(f"{_DATA}{name}", help=key.help)
     flags.DEFINE_bool("progress", True, "Show progress.", flag_values=values)
     return values
+
+
+def _keys() -> dict[str, keys.Key]:
+    """The keys of a config that say which data set to read, and how."""
+    section = keys.SECTIONS["data"]
+    unread = ("train_limit", *datasets.Augment._fields)
+    return {name: key for name, key in section.items() if name not in unread}
 
 
 def main(argv: list[str]) -> int:
@@ -80,15 +88,18 @@ def _evaluate(values: flags.FlagValues) -> None:
         raise ValueError(f"--run={values.run}: a search has no trained network")
     run.check_finished()
     trained_on = run.settings["data"]
-    name = values[f"{_DATA}name"].value or trained_on["name"]
-    where = {key: values[_DATA + key].value for key in ("data_dir", "path", "size")}
-    data = datasets.load(name, **where)
-    data = datasets.pooled(data, values[f"{_DATA}pool"].value)
+    given = {
+        n: key.read(_DATA + n, values[_DATA + n].value)
+        for n, key in _keys().items()
+        if values[_DATA + n].value is not None
+    }
+    pool = given.pop("pool", 1)
+    data = datasets.pooled(datasets.load(**{"name": trained_on["name"], **given}), pool)
     run.task.check_fit(data.task(measured=False), data.name)
-    same = data.test.content.digest == trained_on["test"]["content"]
+    same = data.describe()["test"] == trained_on["test"]
     evaluation = evaluate(run, data, batch_size=values.batch_size)
     which = "the test split of the training" if same else "another test split than the training's"
-    print(f"{name}, {which}\n{evaluation.format_table()}")
+    print(f"{data.name}, {which}\n{evaluation.format_table()}")
     if values.output:
         pathlib.Path(values.output).write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n")
         print(f"file: {values.output}")
