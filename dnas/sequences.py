@@ -22,6 +22,7 @@ class Carrying(Protocol):
 
     def initial_carry(self, batch_size: int) -> Carry:
         """The carry with which a sequence begins, arrays ``[batch, ...]``."""
+        ...
 
 
 def initial_carry(owner: Any, batch_size: int) -> Carry:
@@ -67,8 +68,9 @@ def read(network: Callable[..., Any], inputs: Any, carry: Carry, *args: Any, **k
 
 def check_alone(space: Any, parallel: str) -> None:
     """Raises ValueError where a space's networks carry something over several devices."""
+    name = space.name
     if parallel != "none" and isinstance(space, Carrying):
         raise ValueError(
-            f"parallel={parallel!r}: expected 'none', since networks of the space {space.name!r} "
+            f"parallel={parallel!r}: expected 'none', since networks of the space {name!r} "
             "carry a state from batch to batch, which is not divided among devices"
         )

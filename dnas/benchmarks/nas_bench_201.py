@@ -41,6 +41,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from dnas.benchmarks import numbering
 from dnas.benchmarks.numbering import EDGES, OPTIONS, SIZE
@@ -143,7 +144,7 @@ class NASBench201:
     genotype = staticmethod(numbering.genotype)
 
     def accuracy(
-        self, number: jax.Array, dataset: str = "cifar10", split: str = "test", epochs: int = 200
+        self, number: ArrayLike, dataset: str = "cifar10", split: str = "test", epochs: int = 200
     ) -> jax.Array:
         """Accuracy in per cent after training from scratch, a mean over seeds.
 
@@ -162,7 +163,7 @@ class NASBench201:
         return _take(self._columns[self._accuracy_column(dataset, split, epochs)], number)
 
     def rank(
-        self, number: jax.Array, dataset: str = "cifar10", split: str = "test", epochs: int = 200
+        self, number: ArrayLike, dataset: str = "cifar10", split: str = "test", epochs: int = 200
     ) -> jax.Array:
         """Rank by accuracy among all architectures, 1 for the best; ties share the better one.
 
@@ -173,11 +174,11 @@ class NASBench201:
         """
         return _take(self._ranks[self._accuracy_column(dataset, split, epochs)], number)
 
-    def parameters(self, number: jax.Array) -> jax.Array:
+    def parameters(self, number: ArrayLike) -> jax.Array:
         """Parameters of the CIFAR-10 network in millions (C=16, N=5), float32 ``[...]``."""
         return self._first_of(PARAMETERS, number)
 
-    def flops(self, number: jax.Array) -> jax.Array:
+    def flops(self, number: ArrayLike) -> jax.Array:
         """Floating point operations of one CIFAR-10 image in millions, float32 ``[...]``.
 
         The published ones (``flops_m_c10``) are multiply-adds, and one more for each class; see
@@ -186,13 +187,13 @@ class NASBench201:
         """
         return self._first_of(FLOPS, number)
 
-    def latency(self, number: jax.Array, device: str) -> jax.Array:
+    def latency(self, number: ArrayLike, device: str) -> jax.Array:
         """Latency on one of the `devices` in milliseconds, float32 ``[...]``."""
         if device not in self.devices:
             raise ValueError(f"no latency on device {shown(device)}; the table has {self.devices}")
         return _take(self._columns[LATENCY + device], number)
 
-    def seconds(self, number: jax.Array, dataset: str = "cifar10", epochs: int = 200) -> jax.Array:
+    def seconds(self, number: ArrayLike, dataset: str = "cifar10", epochs: int = 200) -> jax.Array:
         """Seconds of training on the images that do not validate, float32 ``[...]``.
 
         The published times are those of CIFAR-10; others follow from the numbers of images: 25,000,
@@ -257,14 +258,14 @@ class NASBench201:
             )
         return column
 
-    def _first_of(self, names: tuple[str, ...], number: jax.Array) -> jax.Array:
+    def _first_of(self, names: tuple[str, ...], number: ArrayLike) -> jax.Array:
         for name in names:
             if name in self._columns:
                 return _take(self._columns[name], number)
         raise ValueError(f"the table has no column {' or '.join(map(repr, names))}")
 
 
-def _take(values: jax.Array, number: jax.Array) -> jax.Array:
+def _take(values: jax.Array, number: ArrayLike) -> jax.Array:
     """Values by number; NaN or -1 for a number that is out of range, not a neighbour's value."""
     fill = -1 if jnp.issubdtype(values.dtype, jnp.integer) else jnp.nan
     number = jnp.asarray(number)

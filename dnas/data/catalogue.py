@@ -49,6 +49,7 @@ def load(name: str, data_dir: str | None = None, **settings: Any) -> Dataset:
     """
     _check_text("name", name)
     make = SETS.get(name, functools.partial(from_tfds, name))
+    called = SETS[name].__name__ if name in SETS else from_tfds.__name__
     keys = inspect.signature(make).parameters
     given = {"data_dir": data_dir, **settings}
     given = {key: value for key, value in given.items() if value is not None}
@@ -66,8 +67,8 @@ def load(name: str, data_dir: str | None = None, **settings: Any) -> Dataset:
     for key, parameter in keys.items():
         if parameter.default is parameter.empty and key not in given:
             raise ValueError(
-                f"{key} must be given with the data set {name!r}; dnas.data.{make.__name__} says "
-                "what it is"
+                f"{key} must be given with the data set {name!r}; dnas.data.{called} says what "
+                "it is"
             )
     return make(**given)
 

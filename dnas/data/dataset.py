@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -36,21 +36,27 @@ class Source(Protocol):
     @property
     def examples(self) -> Examples:
         """One example, by the names of its arrays."""
+        ...
 
     def __len__(self) -> int:
         """The number of examples."""
+        ...
 
     def read(self, indices: np.ndarray) -> Arrays:
         """A few examples ``[n, ...]``, in the caller's thread."""
+        ...
 
     def load(self, indices: np.ndarray) -> Arrays:
         """The same for many examples, with all processors and a progress bar."""
+        ...
 
     def column(self, name: str, indices: np.ndarray) -> np.ndarray:
         """One of the arrays alone; labels, for instance, without decoding an image."""
+        ...
 
     def content(self, indices: np.ndarray) -> Content:
         """What tells these examples, in this order, from others; cheap for large sets."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -186,13 +192,27 @@ class Dataset(Protocol):
       test: what only the final evaluation of a trained network may use.
     """
 
-    name: str
-    train: Split
-    test: Split
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The set's name."""
+        ...
+
+    @property
+    def train(self) -> Any:
+        """What search and training may use: a `Split`, or another part that its feed knows."""
+        ...
+
+    @property
+    def test(self) -> Any:
+        """What only the final evaluation of a trained network may use."""
+        ...
 
     @property
     def summary(self) -> str:
         """The set in a line: name, examples, splits."""
+        ...
 
     def task(self, augment: Augment | None = None, *, measured: bool = True) -> Task:
         """What networks are to make of the examples.
@@ -202,21 +222,26 @@ class Dataset(Protocol):
           measured: whether the task knows the statistics of the train split; without them, no
             example is decoded, which is enough to check shapes.
         """
+        ...
 
     def check(self) -> None:
         """Raises ValueError where a network could not learn from the train split."""
 
     def describe(self) -> dict[str, Any]:
         """What tells the set from others, as plain data."""
+        ...
 
     def halves(self, seed: int) -> tuple[Any, Any]:
         """Two parts of the train split: the weights' and the architecture's; see `halve`."""
+        ...
 
     def feed(self, parts: Sequence[Any], batch_size: int, key: jax.Array) -> Any:
         """Batches of parts of the train split; see `dnas.data.make_feed`."""
+        ...
 
     def evaluation_batches(self, split: Any, batch_size: int) -> Iterator[tuple[Any, jax.Array]]:
         """All of a split once, in order; see `dnas.data.evaluation_batches`."""
+        ...
 
 
 @runtime_checkable

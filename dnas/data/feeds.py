@@ -10,7 +10,8 @@ compiled functions of their own before the step, so that one step serves both.
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -18,6 +19,23 @@ import numpy as np
 from dnas.data.dataset import DEVICE_BUDGET, Split
 
 Batch = dict[str, jax.Array]
+Read = Generator[tuple[Batch, ...], None, None]  # a chunk of every part
+Chunks = Generator[tuple[tuple[Batch, ...], int], None, None]
+
+
+class Closable(Protocol):
+    """An iterator of batches whose `close` ends the threads behind it."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Itself."""
+        ...
+
+    def __next__(self) -> Batch:
+        """The next chunk."""
+        ...
+
+    def close(self) -> None:
+        """Ends the threads."""
 
 
 @functools.partial(jax.jit, static_argnames="n")
@@ -65,7 +83,7 @@ class Feed:
         own; the images left over after the last whole batch are others in every epoch.
     """
 
-    def __init__(self, parts: Sequence[Split], batch_size: int, key: jax.Array):
+    def __init__(self, parts: Sequence[Any], batch_size: int, key: jax.Array):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         for number, part in enumerate(parts):
@@ -80,7 +98,7 @@ class Feed:
         self._key = key
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
-    def chunks(self, start: int, stop: int, size: int) -> Iterator[tuple[tuple[Batch, ...], int]]:
+    def chunks(self, start: int, stop: int, size: int) -> Chunks:
         """The batches of the steps ``start..stop-1``, in chunks of `size` steps.
 
         Args:
@@ -120,7 +138,7 @@ class Feed:
         length = len(self.parts[1])
         return max(1, min(examples or length, length) // self.batch_size)
 
-    def _read(self, rows: tuple[np.ndarray, ...], size: int) -> Iterator[tuple[Batch, ...]]:
+    def _read(self, rows: tuple[np.ndarray, ...], size: int) -> Read:
         """Chunks of the images at `rows` of every part, each int32 ``[steps, batch]``."""
         raise NotImplementedError
 
@@ -137,10 +155,11 @@ class Feed:
 
     def _order(self, part: int, epoch: int) -> np.ndarray:
         """The order of one epoch; the latest is kept. Threads may ask for different ones."""
-        known, found = self._orders.get(part, (None, None))
-        if known != epoch:
-            found = np.asarray(order(self._key, part, epoch, len(self.parts[part])))
-            self._orders[part] = (epoch, found)
+        known = self._orders.get(part)
+        if known is not None and known[0] == epoch:
+            return known[1]
+        found = np.asarray(order(self._key, part, epoch, len(self.parts[part])))
+        self._orders[part] = (epoch, found)
         return found
 
 
@@ -158,7 +177,7 @@ class DeviceFeed(Feed):
             tuple((name, x.shape) for name, x in part.examples.items()) for part in parts
         ]
 
-    def _read(self, rows: tuple[np.ndarray, ...], size: int) -> Iterator[tuple[Batch, ...]]:
+    def _read(self, rows: tuple[np.ndarray, ...], size: int) -> Read:
         for first in range(0, len(rows[0]), size):
             yield tuple(
                 _gather(arrays, _fill(some[first : first + size], size), shapes)
@@ -169,7 +188,7 @@ class DeviceFeed(Feed):
 class StreamFeed(Feed):
     """Images are read from their source by threads, ahead of the steps, through grain."""
 
-    def _read(self, rows: tuple[np.ndarray, ...], size: int) -> Iterator[tuple[Batch, ...]]:
+    def _read(self, rows: tuple[np.ndarray, ...], size: int) -> Read:
         with contextlib.ExitStack() as stack:
             streams = [
                 stack.enter_context(contextlib.closing(_stream(part, some, size)))
@@ -228,7 +247,7 @@ def _fill(steps: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([steps, np.repeat(steps[-1:], size - len(steps), axis=0)])
 
 
-def _stream(split: Split, rows: np.ndarray, size: int) -> Iterator[Batch]:
+def _stream(split: Split, rows: np.ndarray, size: int) -> Closable:
     """Chunks of `size` batches, read ahead and put on the device.
 
     Args:
@@ -251,7 +270,7 @@ def _stream(split: Split, rows: np.ndarray, size: int) -> Iterator[Batch]:
         }
 
     threads = min(16, 2 * (os.cpu_count() or 1))
-    batches = grain.MapDataset.source(rows).map(read)
+    batches = grain.MapDataset.source(list(rows)).map(read)
     ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     chunks = batches.to_iter_dataset(ahead).batch(size, batch_fn=stack)
     return iter(

@@ -39,7 +39,7 @@ class FolderSource:
     """
 
     name: str
-    files: Sequence[str]
+    files: list[str]
     all_labels: np.ndarray
     image_shape: tuple[int, int, int]
     size: int | None = None
@@ -239,7 +239,7 @@ def _check_classes(folder: pathlib.Path, found: dict[str, Files]) -> None:
                 )
 
 
-def _look_through(folder: pathlib.Path, found: Iterable[Files]) -> dict[str, tuple[int, int, int]]:
+def _look_through(folder: pathlib.Path, found: Iterable[Files]) -> dict[str, tuple[int, ...]]:
     """Decodes every file; the shapes of those that can be, by their paths."""
     files = [file for split in found for some in split.values() for file in some]
     shapes: list[tuple[int, ...] | None] = [None] * len(files)
@@ -267,7 +267,7 @@ def _check_enough(folder: pathlib.Path, good: dict[str, Files], least: int) -> N
 
 
 def _common_shape(
-    folder: pathlib.Path, shapes: Iterable[tuple[int, int, int]], size: int | None
+    folder: pathlib.Path, shapes: Iterable[tuple[int, ...]], size: int | None
 ) -> tuple[int, int, int]:
     """The shape to which all images are brought."""
     shapes = collections.Counter(shapes)

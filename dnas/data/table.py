@@ -65,7 +65,9 @@ class Table(Batched):
                 f"augment={shown(augment)}: expected none, which is crop_padding=0, flip=False and "
                 "cutout=0, since a table has no images"
             )
-        return Regression(self.columns, self.target, *(self._statistics if measured else ()))
+        if not measured:
+            return Regression(self.columns, self.target)
+        return Regression(self.columns, self.target, *self._statistics)
 
     @functools.cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...], float, float]:

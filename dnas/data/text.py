@@ -20,7 +20,7 @@ import numpy as np
 
 from dnas import checks
 from dnas.data.content import hashed
-from dnas.data.feeds import Batch, Feed
+from dnas.data.feeds import Batch, Feed, Read
 from dnas.tasks.language import LanguageModelling
 
 LEVELS = ("character", "word")
@@ -183,15 +183,15 @@ class TextFeed(Feed):
 
     def _offset(self, part: int, epoch: int) -> int:
         """Where the first row begins in an epoch; the latest is kept."""
-        known, found = self._orders.get(part, (None, None))
-        if known != epoch:
-            length = self.parts[part].length
-            key = jax.random.fold_in(jax.random.fold_in(self._key, part), epoch)
-            found = np.asarray(jax.random.randint(key, (), 0, length))
-            self._orders[part] = (epoch, found)
+        known = self._orders.get(part)
+        if known is not None and known[0] == epoch:
+            return int(known[1])
+        key = jax.random.fold_in(jax.random.fold_in(self._key, part), epoch)
+        found = np.asarray(jax.random.randint(key, (), 0, self.parts[part].length))
+        self._orders[part] = (epoch, found)
         return int(found)
 
-    def _read(self, rows: tuple[np.ndarray, ...], size: int) -> Iterator[tuple[Batch, ...]]:
+    def _read(self, rows: tuple[np.ndarray, ...], size: int) -> Read:
         for first in range(0, len(rows[0]), size):
             some = (r[first : first + size] for r in rows)
             filled = (np.concatenate([r, np.repeat(r[-1:], size - len(r), axis=0)]) for r in some)

@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import itertools
 import os
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -103,7 +103,7 @@ class TfdsSource:
 
         features = tfds.features.FeaturesDict({key: self.features[key] for key in keys})
         records = self.records.__getitems__(indices.tolist())
-        return [features.deserialize_example_np(record) for record in records]
+        return [cast(Any, features.deserialize_example_np(record)) for record in records]
 
     def _labels(self, examples: list[dict[str, Any]], indices: np.ndarray) -> np.ndarray:
         labels = np.array([example[self.label_key] for example in examples], np.int32)
@@ -141,7 +141,7 @@ def from_tfds(name: str, data_dir: str | None = None) -> LabelledImages:
     data_dir = None if data_dir is None else os.path.expanduser(data_dir)
     folder = data_dir or "~/tensorflow_datasets"
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        builder = cast(Any, tfds.builder(name, data_dir=data_dir))
     except Exception as error:  # Builders are code of their own and raise what they like.
         reason = str(error).strip().split("\n")[0][:200]
         raise ValueError(_possible(name, folder, reason)) from error
@@ -202,11 +202,10 @@ def _task(name: str, info: Any) -> tuple[tuple[str, str], tuple[int, int, int], 
 
     keys = info.supervised_keys
     pair = isinstance(keys, tuple) and len(keys) == 2 and all(isinstance(k, str) for k in keys)
-    features = [info.features[key] for key in keys] if pair else [None, None]
+    features: list[Any] = [info.features[key] for key in keys] if pair else [None, None]
     image, label = features
-    if not isinstance(image, tfds.features.Image) or not isinstance(
-        label, tfds.features.ClassLabel
-    ):
+    kinds_of = tfds.features.Image, tfds.features.ClassLabel
+    if not all(map(isinstance, features, kinds_of)):
         kinds = [type(feature).__name__ for feature in features]
         found = f"its supervised_keys are {keys}" + (f", {kinds[0]} and {kinds[1]}" * pair)
         raise ValueError(

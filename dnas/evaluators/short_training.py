@@ -12,7 +12,7 @@ import optax
 from dnas import sequences
 from dnas.choices import Tables, one_hot, stacked
 from dnas.data import Feed
-from dnas.evaluators.base import Fidelity, Scores
+from dnas.evaluators.base import USUAL, Fidelity, Scores
 from dnas.evaluators.remembered import measured
 from dnas.evaluators.supernet import forward, tuner, validator
 from dnas.genotype import Genotype
@@ -77,7 +77,7 @@ class ShortTraining:
         self._validate = validator(single, task, functools.cache(feed.validation), noise, carry)
         self._compiled: set[int] = set()  # numbers of steps
 
-    def __call__(self, genotypes: Sequence[Genotype], fidelity: Fidelity) -> Scores:
+    def __call__(self, genotypes: Sequence[Genotype], fidelity: Fidelity = USUAL) -> Scores:
         """See `dnas.evaluators.Evaluator`; some trainings run at a time."""
         steps, seed = fidelity.budget, fidelity.seed
         if steps is None or steps < 1:

@@ -260,9 +260,9 @@ def tuner(
 
     def tune(state: SearchState, mix: Tables, steps: int) -> SearchState:
         params = jax.tree.map(jnp.copy, state.params)  # what `advance` gets is donated
-        mix = {name: jnp.array(table, jnp.float32) for name, table in mix.items()}
+        fixed = {name: jnp.array(table, jnp.float32) for name, table in mix.items()}
         numbers = jnp.copy(state.step), jnp.copy(state.key), jax.tree.map(jnp.copy, carry)
-        before = (params, optimizer.init(params), mix, *numbers)
+        before = (params, optimizer.init(params), fixed, *numbers)
         after = loop.advanced(before, advance, feed, int(state.step), steps, check)
         return state._replace(params=after[0], step=after[3])
 

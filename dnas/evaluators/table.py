@@ -20,6 +20,7 @@ class Lookup(Protocol):
 
     def look_up(self, genotype: Genotype, data_name: str, /) -> dict[str, Any]:
         """What it knows of an architecture, for a report."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

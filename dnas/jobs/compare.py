@@ -126,9 +126,10 @@ class Comparison:
 
         None where that cannot be said: one random architecture may be a lucky or a poor draw.
         """
-        if len(self.random) < 2:
+        mean, yardstick = self.random_mean, self.yardstick
+        if len(self.random) < 2 or mean is None or yardstick is None:
             return None
-        return self.found.mean - self.random_mean > self.yardstick
+        return self.found.mean - mean > yardstick
 
     @property
     def verdict(self) -> str:
@@ -142,16 +143,17 @@ class Comparison:
             f"architecture{'s' if len(self.random) > 1 else ''} (their mean and the standard "
             f"deviation between them); rank {self.rank} of {len(self.rows)}."
         )
-        if self.helped is None:
+        yardstick = self.yardstick
+        if self.helped is None or yardstick is None:
             return f"Too little to say with a single random architecture. It is {facts}"
         apart = f"{measure.number(difference, '+')}{measure.points}"
         margin = (
-            f"one standard deviation ({_spread(measure, self.yardstick)}{measure.points}; the "
+            f"one standard deviation ({_spread(measure, yardstick)}{measure.points}; the "
             "larger of that between random architectures and that over the seeds of the found one)"
         )
         if self.helped:
             start = f"Search helped: {apart} are more than {margin}"
-        elif difference < -self.yardstick:
+        elif difference < -yardstick:
             start = f"Search hurt: {apart}, more than {margin}"
         else:
             start = f"No win: {apart} are within {margin}"
@@ -193,7 +195,8 @@ def format_rows(rows: Sequence[Row], seeds: Sequence[int], budget: str, measure:
       measure: how scores are shown.
     """
     seed_names = (f"seed {seed}" for seed in seeds)
-    lines = [("architecture", "parameters", "multiply-adds", *seed_names, "mean", "std")]
+    head = ("architecture", "parameters", "multiply-adds", *seed_names, "mean", "std")
+    lines: list[tuple[str, ...]] = [head]
     for row in rows:
         numbers = [measure.number(score) for score in (*row.scores, row.mean)]
         std = "-" if row.std is None else _spread(measure, row.std)

@@ -10,7 +10,7 @@ from dnas import checks, sequences
 from dnas import data as datasets
 from dnas.jobs.arguments import check_data
 from dnas.jobs.evaluation import make_evaluate
-from dnas.jobs.opened import OpenedTraining
+from dnas.jobs.opened import OpenedSearch, OpenedTraining
 from dnas.jobs.opened import open as open_run
 from dnas.jobs.train import TrainResult
 from dnas.tasks import Evaluation, Task
@@ -70,11 +70,11 @@ def evaluate(
 
 
 def _trained(
-    run: TrainResult | OpenedTraining | str | os.PathLike,
+    run: TrainResult | OpenedTraining | OpenedSearch | str | os.PathLike,
 ) -> tuple[nnx.Module, Task]:
     """The network of a finished training, and its task."""
     if isinstance(run, str | os.PathLike):
-        run = open_run(run)
+        return _trained(open_run(run))
     if isinstance(run, OpenedTraining):
         run.check_finished()
     elif not isinstance(run, TrainResult):

@@ -200,7 +200,7 @@ def _search(path: pathlib.Path, settings: dict[str, Any]) -> OpenedSearch:
     folders = [p for p in (path, *stages) if (p / "alphas.npz").is_file()] or [path]
     files = Workdir(folders[0])
     decisions, alphas, mix, report = _tables(files, -1 if facts is None else facts["epoch"])
-    genotype = files.path / "genotype.json" if facts is None else path / "genotype.json"
+    genotype = folders[0] / "genotype.json" if facts is None else path / "genotype.json"
     return OpenedSearch(
         workdir=path,
         finished=facts is not None,
@@ -208,7 +208,7 @@ def _search(path: pathlib.Path, settings: dict[str, Any]) -> OpenedSearch:
         decisions=decisions,
         alphas=alphas,
         mix=mix,
-        history=_history(files.path),
+        history=_history(folders[0]),
         trajectory=trajectory.read(files) or {},
         report=report,
         facts={} if facts is None else facts,
@@ -240,7 +240,7 @@ def _tables(
         return decisions, alphas, mix, discretize.report(mix, decisions)
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(
-            f"{files.path / 'alphas.npz'} is damaged, or does not fit report.json "
+            f"{files.path or ''}/alphas.npz is damaged, or does not fit report.json "
             f"({brief(error)}); the command that began the search writes both again"
         ) from error
 

@@ -141,7 +141,9 @@ def run(
     stages = preset.stages
     if not stages:
         return _run_stage(setting, preset, space, files, epochs)
-    history, done, offset = [], None, 0
+    history: list[dict[str, Any]] = []
+    done: Searched | None = None
+    offset = 0
     for number, (stage, span) in enumerate(zip(stages, spans(stages, epochs), strict=True)):
         before = (space, {}) if done is None else (done.space, done.at_end("mix"))
         name = f"stage{number + 1}"
@@ -161,6 +163,7 @@ def run(
             history.append({**line, "epoch": line["epoch"] + offset, "step": step})
         offset += span.last - span.first
     files.write_lines("metrics.jsonl", history)
+    assert done is not None  # there is a stage
     trajectory.write(files, done.trajectory, done.space)
     return dataclasses.replace(done, history=history)
 
@@ -199,7 +202,7 @@ def _run_stage(
     alone = method if devices.axis_name is None else build(preset)
     state = initialize.compiled(method.init)(init_key)
     initial = {name: np.array(x) for name, x in state.alphas.items()}
-    if before is not None:
+    if before is not None and span is not None:
         state = _carried(before, space, state, span.first * feed.steps_per_epoch)
     recorder = Recorder(space, files, jax.jit(method.mix), state)
     watch = Watch(preset, space, recorder, alone, feed)

@@ -1,7 +1,7 @@
 """The step that trains the network of one genotype."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -132,7 +132,7 @@ def supervised(
             grads, batch_stats = lax.pmean((grads, batch_stats), axis_name)
             sums = lax.psum(sums, axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = cast(Arrays, optax.apply_updates(state.params, updates))
         new = TrainState(params, batch_stats, opt_state, state.key, state.step + 1, carry)
         return new, {"train": sums}
 

@@ -158,8 +158,9 @@ class Trainer:
                     "seed": seed,
                 }
                 files.write_sealed(RESULT, facts)
+        known: dict[str, Any] = {**facts, "score": Score(*facts["score"])}
         return TrainResult(
-            **facts | {"score": Score(*facts["score"])},
+            **known,
             history=outcome.history,
             network=self._network(outcome.state),
             task=self._task,

@@ -44,9 +44,11 @@ class Replication(Protocol):
 
     def replicate(self, tree: Any) -> Any:
         """Puts a state on the devices."""
+        ...
 
     def unreplicate(self, tree: Any) -> Any:
         """One replica of it."""
+        ...
 
 
 class Kept(Protocol):

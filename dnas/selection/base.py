@@ -28,6 +28,7 @@ class Supernet(Protocol):
 
     def finetune(self, state: Any, mix: Tables, steps: int) -> Any:
         """Trains the weights at fixed mixing weights, on their own half; returns the state."""
+        ...
 
     def resume(self, state: Any, masks: Tables, steps: int) -> tuple[Any, Tables]:
         """Goes on with the search where rows with a single 1 in their mask are decided.

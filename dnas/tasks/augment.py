@@ -156,6 +156,7 @@ def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float]) ->
             f"images have {images.shape[-1]} channels, but mean has {len(mean)} and std {len(std)}"
         )
     # Folded in double precision into one multiplication and one subtraction an element.
-    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    scale, shift = np.float32(1 / (255 * std)), np.float32(mean / std)
+    means, deviations = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    scale = (1 / (255 * deviations)).astype(np.float32)
+    shift = (means / deviations).astype(np.float32)
     return images.astype(jnp.float32) * scale - shift

@@ -59,6 +59,8 @@ class TiedHead(nnx.Module):
         features = self.embedding[...][tokens]
         if not drop:
             return features
+        if key is None:
+            raise ValueError("key=None: leaving out tokens needs a PRNG key")
         kept = jax.random.bernoulli(key, 1 - drop, self.bias.shape) / (1 - drop)
         return features * kept[tokens][..., None]
 

@@ -101,9 +101,9 @@ class Regression:
         del key, train
         rows = batch["row"]
         if self.mean is not None:
-            rows = rows - np.float32(self.mean)
+            rows = rows - np.asarray(self.mean, np.float32)
         if self.std is not None:
-            rows = rows / np.float32(self.std)
+            rows = rows / np.asarray(self.std, np.float32)
         return rows, (batch["target"] - self.target_mean) / self.target_std
 
     def loss(

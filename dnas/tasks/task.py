@@ -1,7 +1,7 @@
 """What networks are for: the contract of a task."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from flax import nnx
@@ -56,16 +56,20 @@ class Evaluation(Protocol):
     @property
     def metrics(self) -> dict[str, float]:
         """All measures by name."""
+        ...
 
     @property
     def score(self) -> Score:
         """The measure that counts."""
+        ...
 
     def format_table(self) -> str:
         """The measures as plain text, as detailed as a reader can take in."""
+        ...
 
     def as_dict(self) -> dict[str, Any]:
         """All numbers as plain data."""
+        ...
 
 
 @runtime_checkable
@@ -77,8 +81,8 @@ class Task(Protocol):
       measure: how its scores are shown.
     """
 
-    name: str
-    measure: Measure
+    name: ClassVar[str]
+    measure: ClassVar[Measure]
 
     @property
     def inputs(self) -> jax.ShapeDtypeStruct:
@@ -86,14 +90,17 @@ class Task(Protocol):
 
         ``tokens`` of a recurrent network are ``[time]``.
         """
+        ...
 
     @property
     def examples(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example of a batch before it is prepared, by the names of its arrays."""
+        ...
 
     @property
     def chance(self) -> float:
         """The loss of the best answer that knows nothing of the example."""
+        ...
 
     def head(self, channels: tuple[int, ...], *, rngs: nnx.Rngs) -> nnx.Module:
         """The last layers of a network: ``head(features) -> outputs``.
@@ -103,6 +110,7 @@ class Task(Protocol):
             strides of which the last is the deepest.
           rngs: random streams of the initialisation.
         """
+        ...
 
     def prepare(self, key: jax.Array | None, batch: Batch, train: bool) -> tuple[Any, Any]:
         """What a network reads, and what it should answer; runs inside of a jitted step.
@@ -115,6 +123,7 @@ class Task(Protocol):
         Returns:
           Inputs and targets, with a leading axis ``[batch]``.
         """
+        ...
 
     def loss(
         self, outputs: Any, targets: Any, weights: jax.Array | None = None
@@ -129,18 +138,23 @@ class Task(Protocol):
         Returns:
           The mean loss, a float32 scalar, and sums over the examples.
         """
+        ...
 
     def tally(self, outputs: Any, targets: Any, weights: jax.Array) -> Sums:
         """The sums that `evaluation` reads; may hold more than those of `loss`."""
+        ...
 
     def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
         """The measures of summed `Sums`, ``'loss'`` first."""
+        ...
 
     def score(self, sums: Mapping[str, Any]) -> Score:
         """The measure that counts, of summed `Sums`."""
+        ...
 
     def evaluation(self, sums: Mapping[str, Any]) -> Evaluation:
         """What summed sums of `tally` say of a network."""
+        ...
 
     def check_fit(self, other: "Task", name: str) -> None:
         """Raises ValueError unless a network for this task can be tested on the data of another.
@@ -152,6 +166,7 @@ class Task(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """The task as plain data, of which `dnas.tasks.rebuild` makes it again."""
+        ...
 
 
 def summary(task: Task) -> Callable[[Mapping[str, Any], int], dict[str, float]]:

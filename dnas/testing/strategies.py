@@ -117,7 +117,7 @@ def same(one: Any, other: Any) -> bool:
         )
     if isinstance(one, tuple | list):
         return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, jax.Array) and jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
+    if isinstance(one, jax.Array) and jax.numpy.issubdtype(one.dtype, jax.dtypes.prng_key):
         return same(jax.random.key_data(one), jax.random.key_data(other))
     if isinstance(one, np.ndarray | jax.Array):
         return np.array_equal(np.asarray(one), np.asarray(other), equal_nan=True)

@@ -104,7 +104,7 @@ def _check_sums(task: Task, outputs: Any, targets: Any, size: int) -> None:
     metrics = task.metrics(_host(sums))
     expect(next(iter(metrics)) == "loss", f"metrics must begin with 'loss', got {list(metrics)}")
     expect(all(isinstance(x, float) for x in metrics.values()), "metrics are not all floats")
-    close = np.isclose(metrics["loss"], float(loss), rtol=1e-4, atol=1e-5)
+    close = bool(np.isclose(metrics["loss"], float(loss), rtol=1e-4, atol=1e-5))
     expect(close, f"the loss is {float(loss)}, the metrics tell {metrics['loss']}")
     # Halves add up to the whole, and what has no weight does not count.
     half = size // 2
@@ -118,7 +118,8 @@ def _check_sums(task: Task, outputs: Any, targets: Any, size: int) -> None:
     alone, some = task.loss(spoiled, targets, weights)
     _expect_close(some, parts[0], "examples of weight zero count")
     expected = task.metrics(_host(parts[0]))["loss"]
-    expect(np.isclose(float(alone), expected, rtol=1e-4), "the weighted loss is another mean")
+    close = bool(np.isclose(float(alone), expected, rtol=1e-4))
+    expect(close, "the weighted loss is another mean")
     score = task.score(_host(sums))
     expect(isinstance(score, Score) and np.isfinite(score.value), "score makes no finite Score")
 
@@ -133,9 +134,12 @@ def _check_evaluation(task: Task, outputs: Any, targets: Any, size: int) -> None
     told, expected = evaluation.metrics, task.metrics(sums)
     for name in expected.keys() & told.keys():
         close = np.isclose(told[name], expected[name], rtol=1e-4, atol=1e-5, equal_nan=True)
-        expect(close, f"the evaluation tells {name} {told[name]}, the metrics {expected[name]}")
+        expect(
+            bool(close), f"the evaluation tells {name} {told[name]}, the metrics {expected[name]}"
+        )
     score = task.score(sums)
-    expect(np.isclose(evaluation.score.value, score.value, rtol=1e-4), "its score is another")
+    close = bool(np.isclose(evaluation.score.value, score.value, rtol=1e-4))
+    expect(close, "its score is another")
     json.dumps(evaluation.as_dict())
     expect(isinstance(evaluation.format_table(), str), "format_table makes no text")
 
