@@ -6,7 +6,7 @@ import pathlib
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from dnas.checks import shown
 from dnas.data.dataset import Dataset
 from dnas.data.images import many_sizes
 
+Kind = TypeVar("Kind", bound=Dataset)
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 _NAMES = "class_names"
 
 
-def read_npz(path: str | os.PathLike, make: Callable[..., Dataset]) -> Dataset:
+def read_npz(path: str | os.PathLike, make: Callable[..., Kind]) -> Kind:
     """A data set of a NumPy archive.
 
     Args:

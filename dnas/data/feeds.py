@@ -155,7 +155,7 @@ class Feed:
 
     def _order(self, part: int, epoch: int) -> np.ndarray:
         """The order of one epoch; the latest is kept. Threads may ask for different ones."""
-        known = self._orders.get(part)
+        known = self._orders.get(part, None)
         if known is not None and known[0] == epoch:
             return known[1]
         found = np.asarray(order(self._key, part, epoch, len(self.parts[part])))

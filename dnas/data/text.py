@@ -183,7 +183,7 @@ class TextFeed(Feed):
 
     def _offset(self, part: int, epoch: int) -> int:
         """Where the first row begins in an epoch; the latest is kept."""
-        known = self._orders.get(part)
+        known = self._orders.get(part, None)
         if known is not None and known[0] == epoch:
             return int(known[1])
         key = jax.random.fold_in(jax.random.fold_in(self._key, part), epoch)

@@ -213,7 +213,7 @@ def optimizer(recipe: Recipe, total_steps: int) -> optax.GradientTransformation:
     return optimizers.averaged(sgd) if recipe.averaging else sgd
 
 
-def tested(recipe: Recipe, params: Any, opt_state: optax.OptState) -> Any:
+def tested(recipe: Recipe, params: Any, opt_state: Any) -> Any:
     """The weights that a network is tested with: the optimizer's average, where it has one."""
     return opt_state.average if recipe.averaging else params
 

@@ -101,7 +101,8 @@ class Trainer:
 
     def _averaging(self) -> dict[str, Any]:
         """What the loop does after every epoch of a recipe that averages weights."""
-        data, recipe = self._data, self._recipe
+        data: Any = self._data
+        recipe = self._recipe
         if not recipe.averaging:
             return {}
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -270,7 +270,7 @@ def _ratios(overlap: np.ndarray, union: np.ndarray) -> np.ndarray:
     return np.where(union > 0, overlap / np.maximum(union, 1), np.nan)
 
 
-def _resized(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def _resized(x: jax.Array, size: Sequence[int]) -> jax.Array:
     """Maps ``[batch, height, width, channels]`` of another size, by bilinear interpolation."""
     if x.shape[1:3] == tuple(size):
         return x
