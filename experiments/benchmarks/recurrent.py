@@ -18,11 +18,12 @@ from flax import nnx
 
 from dnas.gradient.skeleton import merge
 from dnas.spaces import Recurrent
-from dnas.tasks.language import LanguageModelling
+from dnas.tasks import LanguageModelling
 
 _REFERENCE = flags.DEFINE_enum("reference", "none", ["none", "torch"], "What to compare with.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Timed steps of each side.")
 _CASES = flags.DEFINE_multi_string("case", ["search", "train"], "search: mixed; train: discrete.")
+_BATCH = flags.DEFINE_integer("batch", None, "Rows of a batch; as published by default.")
 _TEXT = (
     "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), "
     "('sigmoid', 5), ('tanh', 3), ('relu', 5)], concat=range(1, 9))"
@@ -32,9 +33,15 @@ _SIZES = {"search": (300, 256, 35), "train": (850, 64, 35)}
 _VOCABULARY = 10_000
 
 
+def sizes(case: str) -> tuple[int, int, int]:
+    """Width, rows of a batch, and tokens of a window."""
+    channels, batch, length = _SIZES[case]
+    return channels, _BATCH.value or batch, length
+
+
 def make(case: str):
     """Our step, the arguments it takes, and what PyTorch needs to do the same."""
-    channels, batch, length = _SIZES[case]
+    channels, batch, length = sizes(case)
     space = Recurrent(channels=channels)
     task = LanguageModelling(_VOCABULARY, length)
     rngs = nnx.Rngs(0)
@@ -131,7 +138,7 @@ def main(argv):
                 began = time.perf_counter()
                 run()
                 seconds[side].append(time.perf_counter() - began)
-        channels, batch, length = _SIZES[case]
+        channels, batch, length = sizes(case)
         base = statistics.median(seconds["ours"])
         for side, all_of in seconds.items():
             middle = statistics.median(all_of)
