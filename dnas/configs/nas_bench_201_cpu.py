@@ -1,7 +1,7 @@
-"""The default search in the NAS-Bench-201 space on real CIFAR-10, reduced for two CPU cores.
+"""A search in the NAS-Bench-201 space on real CIFAR-10, reduced for two CPU cores.
 
-Fewer channels, smaller and fewer images, fewer epochs than published; the same budget as that of
-experiments/studies/methods.
+Fewer channels, smaller and fewer images, fewer epochs than published: the setting ``nb201`` of the
+study of methods. The method is `dnas`, which is ahead of all published presets there.
 
 Expected: 15 to 19 minutes of one busy CPU core, 10 of two. On an AMD EPYC seeds 37 to 41, which
 the method was not designed with, found cells with 94.35 +- 0.03 % test accuracy on CIFAR-10 in the

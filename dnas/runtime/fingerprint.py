@@ -49,8 +49,9 @@ def plain(value: Any, depth: int = 6) -> Any:
     A part of a method (`dnas.parts.Part`) is described by its name and settings; an array of
     numbers by its shape and a checksum. A function of the package is described by its name, its
     defaults and the values it closes over. Of any other function there are also the numbers in its
-    byte code and a digest of that: edited, or run by another minor version of Python, it is another
-    function. What is nested deeper than `depth`, and any other object, is described by its type.
+    byte code and a digest of that, by which an edited one is another. (`dnas.runtime.settings`
+    does not compare them between minor versions of Python.) What is nested deeper than `depth`,
+    and any other object, is described by its type.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -59,8 +60,9 @@ def plain(value: Any, depth: int = 6) -> Any:
     if depth == 0:
         return type(value).__qualname__
     if isinstance(value, Part):
-        own = {} if _ours(value.factory) else {"factory": plain(value.factory, depth - 1)}
-        settings = {name: plain(item, depth - 1) for name, item in value.settings}
+        # Parts within parts are no levels of the settings.
+        own = {} if _ours(value.factory) else {"factory": plain(value.factory, depth)}
+        settings = {name: plain(item, depth) for name, item in value.settings}
         return {"name": value.name, **own, **settings}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
@@ -96,7 +98,7 @@ def attributes(value: Any) -> dict[str, Any]:
 
 def _ours(function: Any) -> bool:
     """Whether a function is one of the package."""
-    return isinstance(function, types.FunctionType) and function.__module__.startswith("dnas.")
+    return isinstance(function, types.FunctionType) and f"{function.__module__}".startswith("dnas.")
 
 
 def _nonempty(parts: Mapping[str, Any], depth: int) -> dict[str, Any]:

@@ -38,6 +38,23 @@ def test_presets_take_other_numbers_and_refuse_impossible_ones(name):
     assert presets.PRESETS[name].__doc__
 
 
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_presets_are_plain_data(name):
+    one, other = presets.PRESETS[name](), presets.PRESETS[name]()
+    assert one == other and hash(one) == hash(other)
+    assert one != presets.PRESETS[name](epochs=7)
+    assert " at 0x" not in repr(one) and repr(one) == repr(other)
+
+
+def test_presets_are_printed_by_what_differs_from_darts():
+    assert repr(presets.darts()) == "Preset()"
+    assert repr(presets.gdas(epochs=3)) == (
+        "Preset(relaxation=gumbel_softmax(temperature=linear(first=10.0, last=0.1), hard=True), "
+        "modify=mixing(single_path=True, optional=True), epochs=3, weight_decay=0.0005)"
+    )
+    assert len({presets.PRESETS[name]() for name in presets.PRESETS}) == len(presets.PRESETS)
+
+
 def test_published_numbers():
     pc = presets.pc_darts()
     assert (pc.batch_size, pc.learning_rate, pc.final_learning_rate) == (256, 0.1, 0.0)

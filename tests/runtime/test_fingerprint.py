@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnas import data
+from dnas import data, presets, selection
 from dnas.data.dataset import ArraySource
+from dnas.gradient import relax
+from dnas.parts import part
 from dnas.runtime.fingerprint import attributes, of_data, plain
 from dnas.runtime.settings import flatten
 
@@ -50,6 +52,32 @@ def test_numbers_in_code_are_told_apart_by_themselves():
 
     assert plain(first)["code"]["numbers"] == [50.0, 3]
     assert plain(lambda steps: (True, "7", None))["code"]["numbers"] == []
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_presets_are_described_without_code(name):
+    """So that neither a version of Python nor an edited function makes another run."""
+    text = json.dumps(plain(presets.PRESETS[name]()))
+    assert "code" not in text and "lambda" not in text and "locals" not in text
+
+
+def test_parts_differ_by_their_settings_however_deep_and_by_the_code_of_ones_own():
+    def nested(limit, levels=5):
+        inner = part(selection.limited_skips, limit=limit)
+        for _ in range(levels):
+            inner = part(selection.largest_of_close, start=inner)
+        return plain(presets.darts(selection=inner))
+
+    assert nested(1) == nested(1) != nested(2)
+    assert plain(part(relax.softmax)) == {"name": "softmax"}
+    assert plain(relax.softmax) == {"function": "softmax"}
+
+    def mine(rate=1.0):
+        return lambda x: rate * x + 3
+
+    known = plain(part(mine, rate=2.0))
+    assert known["name"] == "mine" and known["rate"] == 2.0
+    assert known["factory"]["code"]["numbers"] == [3]
 
 
 def test_a_digest_is_the_same_in_every_process():
@@ -119,13 +147,13 @@ def test_parts_of_a_split_are_known_by_what_they_hold(arrays):
     images, labels = arrays
     split = data.from_arrays(*arrays, *arrays).train
     few, half = data.limit(split, 30, 0), data.halve(split, 0)[1]
-    for part in (few, half):
+    for some in (few, half):
         alone = ArraySource(
-            {"image": images[part.indices], "label": labels[part.indices].astype(np.int32)}
+            {"image": images[some.indices], "label": labels[some.indices].astype(np.int32)}
         )
-        assert part.content == data.Split.all(alone).content
+        assert some.content == data.Split.all(alone).content
     parts = [split, few, data.limit(split, 30, 1), half, *data.halve(split, 1)]
-    assert len({part.content for part in parts}) == len(parts)
+    assert len({split.content for split in parts}) == len(parts)
 
 
 def test_smaller_images_are_other_data():
