@@ -38,7 +38,7 @@ def count_parameters(space: SearchSpace, genotype: Genotype, task: Task) -> int:
 
 
 def count_multiply_adds(space: SearchSpace, genotype: Genotype, task: Task) -> int:
-    """The multiply-adds that a genotype's network takes for one image more, outside of training.
+    """The multiply-adds that a genotype's network takes for one example more, outside of training.
 
     This is what papers call FLOPs: all convolutions and affine maps, those of stem, reductions
     and classifier too, without biases, normalisations, poolings and sums; of any space, and with
@@ -62,7 +62,7 @@ def count_multiply_adds(space: SearchSpace, genotype: Genotype, task: Task) -> i
         inputs = jax.ShapeDtypeStruct((size, *task.inputs.shape), task.inputs.dtype)
         return products.multiply_adds(outputs, state, inputs, jax.random.key(0))
 
-    return of_batch(2) - of_batch(1)  # without products of weights, which no image adds to
+    return of_batch(2) - of_batch(1)  # without products of weights, which no example adds to
 
 
 def _abstract_network(space: SearchSpace, genotype: Genotype, task: Task) -> nnx.Module:

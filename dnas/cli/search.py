@@ -47,7 +47,7 @@ class Job:
       space: the search space, with the supernet's size.
       data: the data set.
       preset: the method.
-      augment: what is done to images.
+      augment: what is done to examples in training.
       table: the tabular benchmark, or None.
       train: how architectures are compared (`dnas.jobs.recipe.Settings`), or None.
     """
@@ -100,7 +100,7 @@ def prepare(settings: flags.Settings) -> Job:
     if job.train is not None:
         _check_training(settings, job)
     with checks.naming("config.data"):
-        job.data.check()  # may read all labels, so it comes last
+        job.data.check()  # may read all examples, so it comes last
     return job
 
 

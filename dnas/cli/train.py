@@ -16,7 +16,7 @@ Examples:
     dnas train --genotype=runs/digits/genotype.json --config.train.epochs=2
 
 The working directory holds result.json, result.txt and a directory for each seed, with its
-config.json, network.json (normalisation and classes), metrics.jsonl, TensorBoard events,
+config.json, network.json (the task, with its normalisation), metrics.jsonl, TensorBoard events,
 checkpoints and result.json; `dnas evaluate` reads it.
 
 Settings of the search, such as space.channels or data.flip, are refused: nothing reads them here.
@@ -116,7 +116,7 @@ def prepare(settings: flags.Settings) -> Job:
     with checks.naming("config.train"):
         train.check(job.space, job.genotype, job.data, wanted.recipe, settings.parallel)
     with checks.naming("config.data"):
-        job.data.check()  # may read all labels, so it comes last
+        job.data.check()  # may read all examples, so it comes last
     return job
 
 

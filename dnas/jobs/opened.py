@@ -43,7 +43,7 @@ class OpenedSearch:
       decisions: the tables of decisions, by name.
       alphas: the architecture parameters, ``[rows, options]`` for each table.
       mix: the mixing weights that they stand for, of the same shapes.
-      history: one dictionary for each epoch: epoch, step, mean losses and accuracies.
+      history: one dictionary for each epoch: epoch, step, losses and metrics of the task.
       trajectory: alphas and mixing weights over time; see `dnas.jobs.result.SearchResult`.
       report: how decided the mixing weights are, see `dnas.discretize.report`.
       facts: what report.json says further, such as ``'epoch'``, ``'selection'`` and
@@ -76,7 +76,7 @@ class OpenedTraining:
       test: metrics on the test split of the training's data set, as computed at the end.
       score: the metric that counts there, and its standard error.
       parameters: of the network without its auxiliary head.
-      multiply_adds: of one image in that network.
+      multiply_adds: of one example in that network.
       seconds: wall-clock time of the call that computed the result.
       seed: the training's seed.
       history: one dictionary for each epoch.

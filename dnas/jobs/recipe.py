@@ -39,7 +39,7 @@ class Recipe:
 
     Attributes:
       epochs: passes over the training split.
-      batch_size: images a step, over all devices.
+      batch_size: examples a step, over all devices.
       learning_rate: at the first step.
       final_learning_rate: where the cosine ends.
       momentum: of the stochastic gradient descent, as PyTorch counts it (no dampening).

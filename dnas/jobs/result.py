@@ -33,7 +33,7 @@ class SearchResult:
       genotype: the architecture.
       alphas: the architecture parameters at the end, ``[rows, options]`` for each table.
       mix: the mixing weights that they stand for, of the same shapes.
-      history: one dictionary for each epoch: epoch, step, mean losses and accuracies.
+      history: one dictionary for each epoch: epoch, step, losses and metrics of the task.
       trajectory: alphas and mixing weights over time, ``[epochs + 1, rows, options]`` by
         ``'alphas/<table>'`` and ``'mix/<table>'``; the first entry is the initialisation. Of a
         search in several stages it is that of the last, as are `alphas`, `mix` and `report`.

@@ -93,7 +93,7 @@ def search(
     if table is not None:
         check_table(table, space, data.name)
     stages.check(preset, space, epochs, data.task(augment, measured=False))
-    data.check()  # may read all labels, so it comes last
+    data.check()  # may read all examples, so it comes last
     settings = describe(space, data, preset, seed, augment)
     settings["search"] |= {"epochs": epochs, "batch_size": batch_size}
     settings["parallel"] = fingerprint.of_devices(parallel)

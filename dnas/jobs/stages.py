@@ -35,8 +35,8 @@ class Setting:
     Attributes:
       data: the data set.
       seed: of everything random.
-      batch_size: images of each half in a step, over all devices.
-      augment: what is done to images.
+      batch_size: examples of each half in a step, over all devices.
+      augment: what is done to examples in training.
       devices: how steps are compiled.
       chunk: steps a dispatch; see `dnas.runtime.loop.run`.
       progress: whether to show progress.
@@ -56,7 +56,7 @@ class Setting:
         return self.data.task(self.augment)
 
     def keys(self, stage: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """PRNG keys of a stage's initialisation, its order of images, and its selection."""
+        """PRNG keys of a stage's initialisation, its order of examples, and its selection."""
         init_key, feed_key = jax.random.split(jax.random.key(self.seed))
         if stage:
             init_key, feed_key = (jax.random.fold_in(key, stage) for key in (init_key, feed_key))

@@ -39,7 +39,7 @@ class TrainResult:
       test: what the last weights reach on the test split, by the names of the task's metrics.
       score: the metric that counts there, and its standard error.
       parameters: of the network without its auxiliary head, as publications count them.
-      multiply_adds: of one image in that network; see `dnas.costs.count_multiply_adds`.
+      multiply_adds: of one example in that network; see `dnas.costs.count_multiply_adds`.
       seconds: wall-clock time of the call that computed the result.
       seed: the training's seed.
       history: one dictionary for each epoch, with the metrics on training batches.
@@ -204,7 +204,7 @@ def train(
       genotype: the architecture.
       data: the data set.
       recipe: the settings, such as ``darts_recipe()``.
-      seed: of the initialisation, the order of images, augmentation and dropped paths.
+      seed: of the initialisation, the order of examples, augmentation and dropped paths.
       workdir: the directory to write to and resume from; None writes nothing.
       parallel: ``'none'`` for one device, ``'pmap'`` for all local ones.
       progress: whether to show progress.

@@ -56,7 +56,7 @@ class Preset:
       stopping: may end the search early.
       selection: chooses the architecture at the end; the space's own rule by default.
       stages: parts of the search with supernets of their own; a single one by default.
-      epochs: passes over the weights' half of the training images.
+      epochs: passes over the weights' half of the training examples.
       warmup: share of the epochs, of every stage, in which alphas stay as they are.
       alpha_interval: steps of the weights for each step of alphas.
       batch_size: of either half, over all devices.

@@ -21,7 +21,7 @@ from dnas.space import SearchSpace
 
 
 def of_data(data: datasets.Dataset) -> dict[str, Any]:
-    """What tells a data set from others: shapes, classes, and the content of both splits."""
+    """What tells a data set from others: shapes and the content of both splits."""
     return data.describe()
 
 

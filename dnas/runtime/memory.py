@@ -22,7 +22,7 @@ def check_weights(network: str, count: int) -> None:
     Args:
       network: what it is, for the message.
       count: number of its weights. With gradient and momentum they are the least that a step
-        needs; what it needs for images and activations comes on top.
+        needs; what it needs for examples and activations comes on top.
     """
     needed, there = _COPIES * _BYTES * count, available()
     if needed > there:
