@@ -90,7 +90,9 @@ def _inputs(cell: list[_Edge]) -> list[int]:
 
 
 def _concatenates(cell: list[_Edge]) -> bool:
-    return len(_inputs(cell)) > 1
+    """Whether all inner nodes lead to the output, and not the last alone."""
+    leaves = {edge.target for edge in cell} - {edge.source for edge in cell}
+    return len(_inputs(cell)) > 1 or len(leaves) > 1
 
 
 def _columns(cell: list[_Edge]) -> int:
@@ -138,12 +140,16 @@ def _draw_cell(
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2},
         )
     names = {node: str(node) for node in range(last + 1)}
+    if len(inputs) == 1:
+        names[inputs[0]] = f"in ({inputs[0]})"
     if concatenates:
-        names |= {n: f"$c_{{k-{len(inputs) - i}}}$" for i, n in enumerate(inputs)}
-        names[last + 1] = "$c_k$"
-        _draw_concatenation(axes, x[[n for n in names if n not in inputs]], middle)
+        if len(inputs) > 1:
+            names |= {n: f"$c_{{k-{len(inputs) - i}}}$" for i, n in enumerate(inputs)}
+        names[last + 1] = "$c_k$" if len(inputs) > 1 else "out"
+        how = "concatenate" if len(inputs) > 1 else "mean"
+        _draw_concatenation(axes, x[[n for n in names if n not in inputs]], middle, how)
     else:
-        names |= {inputs[0]: f"in ({inputs[0]})", last: f"out ({last})"}
+        names[last] = f"out ({last})"
     for node, name in names.items():
         outer = node in inputs or node == max(names)
         _draw_node(axes, name, x[node], middle, _OUTER if outer else _INNER)
@@ -269,7 +275,7 @@ def _draw_edge(axes: "Axes", curve: np.ndarray, stroke: style.Stroke) -> None:
     )
 
 
-def _draw_concatenation(axes: "Axes", x: np.ndarray, middle: float) -> None:
+def _draw_concatenation(axes: "Axes", x: np.ndarray, middle: float, how: str) -> None:
     """Draws the line below that collects the nodes at ``x[:-1]`` into the output at ``x[-1]``."""
     under = middle - _BOX[1] / 2
     bus = under - _BUS
@@ -280,4 +286,4 @@ def _draw_concatenation(axes: "Axes", x: np.ndarray, middle: float) -> None:
     up = np.linspace([x[-1], bus], [x[-1], under], 4)
     _draw_edge(axes, up, style.Stroke(style.FAINT))
     text = {"ha": "center", "va": "bottom", "fontsize": _FONT, "color": "#7A7A7A"}
-    axes.text(x[-2:].mean(), bus + 0.05, "concatenate", **text)
+    axes.text(x[-2:].mean(), bus + 0.05, how, **text)

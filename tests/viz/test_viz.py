@@ -9,6 +9,7 @@ pytest.importorskip("matplotlib")
 from dnas import edges, viz
 from dnas.genotype import Genotype
 from dnas.space import Decision, Weighing
+from dnas.spaces import Recurrent
 from dnas.spaces.published import parse_nas_bench_201
 from dnas.viz import style
 
@@ -236,3 +237,11 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
 def test_notebooks_show_pictures():
     picture = viz.draw_genotype(Genotype.create("x", {"cell": {"0->1": "skip_connect"}}))
     assert picture._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_recurrent_cell_ends_in_the_mean_of_its_nodes():
+    genotype = Recurrent(nodes=3).parse(
+        "Genotype(recurrent=[('tanh', 0), ('relu', 1), ('sigmoid', 1)], concat=range(1, 4))"
+    )
+    texts = [text.get_text() for text in viz.draw_genotype(genotype).axes[0].texts]
+    assert {"in (0)", "1", "2", "3", "out", "mean", "tanh", "relu", "sigmoid"} <= set(texts)
