@@ -4,6 +4,7 @@
 members of its protocol; whatever needs one asks here, and nowhere else.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -103,6 +104,20 @@ def need(space: Any, capability: type[T], what: str) -> T:
 def mixing_of(space: SearchSpace) -> Mixing | None:
     """How a space mixes its edges; None where it has no such choice."""
     return space.mixing if isinstance(space, Mixed) else None
+
+
+def with_mixing(space: SearchSpace, **changes: Any) -> SearchSpace:
+    """The space, mixing its edges otherwise; one without such a choice stays as it is.
+
+    Args:
+      space: a search space.
+      **changes: attributes of `dnas.space.Mixing`.
+    """
+    mixing: Any = mixing_of(space)
+    if mixing is None:
+        return space
+    frozen: Any = space
+    return dataclasses.replace(frozen, mixing=mixing._replace(**changes))
 
 
 def as_text(space: SearchSpace, genotype: Genotype) -> str:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 from dnas.genotype import Genotype
 from dnas.tasks.task import Task
@@ -175,7 +176,7 @@ class SearchSpace(Protocol):
         that and operations that are random.
         """
 
-    def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:
+    def discretize(self, mix: Mapping[str, ArrayLike]) -> Genotype:
         """The genotype that these mixing weights stand for, by the space's own rules."""
 
     def sample(self, rng: np.random.Generator) -> Genotype:

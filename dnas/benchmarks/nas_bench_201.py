@@ -134,7 +134,7 @@ class NASBench201:
         return (jnp.asarray(choices, jnp.int32) * weights.astype(np.int32)).sum(-1)
 
     @staticmethod
-    def decode(number: jax.Array) -> jax.Array:
+    def decode(number: ArrayLike) -> jax.Array:
         """The inverse of `encode`: int32 ``[...]`` to int32 ``[..., 6]``."""
         weights = len(OPTIONS) ** np.arange(len(EDGES))
         digits = jnp.asarray(number, jnp.int32)[..., None] // weights.astype(np.int32)

@@ -104,4 +104,5 @@ def held_out(data: Dataset, seed: int) -> Dataset:
       seed: of the halves; that of a search makes the same ones.
     """
     first, second = data.halves(seed)
-    return dataclasses.replace(data, train=first, test=second)
+    frozen: Any = data  # a dataclass, as all data sets are
+    return dataclasses.replace(frozen, train=first, test=second)

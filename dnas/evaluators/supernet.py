@@ -1,6 +1,5 @@
 """A trained supernet: what it is worth at mixing weights, and how it is trained on."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -164,9 +163,7 @@ def forward(space: SearchSpace, task: Task, single_path: bool = False) -> Forwar
       task: what the supernet is built for.
       single_path: whether it computes one option of a row alone, if the space can.
     """
-    mixing = capabilities.mixing_of(space)
-    if mixing is not None:
-        space = dataclasses.replace(space, mixing=mixing._replace(single_path=single_path))
+    space = capabilities.with_mixing(space, single_path=single_path)
     graph = skeleton(space, task).graph
 
     def read(params, inputs, carry, mix, key):

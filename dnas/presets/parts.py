@@ -1,6 +1,5 @@
 """Parts of methods that look at the space or the task of a search."""
 
-import dataclasses
 from collections.abc import Callable
 
 import optax
@@ -40,15 +39,12 @@ def mixing(
     changes = {name: value for name, value in given.items() if value is not None}
 
     def modify(space: SearchSpace) -> SearchSpace:
-        before = capabilities.mixing_of(space)
-        if before is None:
-            if optional:
-                return space
+        if capabilities.mixing_of(space) is None and not optional:
             raise ValueError(
                 f"this method needs a space whose edges mix operations, and {space.name!r} has no "
                 "attribute `mixing`; choose another space or method"
             )
-        return dataclasses.replace(space, mixing=before._replace(**changes))
+        return capabilities.with_mixing(space, **changes)
 
     return modify
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 from dnas import discretize, edges
 from dnas.checks import shown
@@ -180,7 +181,7 @@ class DARTS:
         network = darts_networks.Network(self, genotype, task, auxiliary=auxiliary, rngs=rngs)
         return initialise(network, rngs)
 
-    def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:
+    def discretize(self, mix: Mapping[str, ArrayLike]) -> Genotype:
         """Every node keeps its two strongest incoming edges; 'none' does not count."""
         choices = {}
         for part in PARTS:

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 from dnas import checks, discretize
 from dnas.genotype import Genotype
@@ -122,7 +123,7 @@ class Dense:
             raise ValueError(f"the space {self.name!r} has no auxiliary head; leave it off")
         return initialise(Network(self, genotype, task, rngs=rngs), rngs)
 
-    def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:
+    def discretize(self, mix: Mapping[str, ArrayLike]) -> Genotype:
         """Every layer takes the strongest option of each table."""
         decisions = self.decisions.items()
         return Genotype.create(

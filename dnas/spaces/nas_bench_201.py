@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 from dnas import discretize
 from dnas.checks import shown
@@ -118,7 +119,7 @@ class NASBench201:
         check_images(self.name, task)
         return initialise(Network(self, genotype, task, rngs=rngs), rngs)
 
-    def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:
+    def discretize(self, mix: Mapping[str, ArrayLike]) -> Genotype:
         """Every edge takes its strongest operation."""
         rows = self.part.choosable(mix, self.mixing)
         return Genotype.create(self.name, {"cell": discretize.argmax_of(rows)})

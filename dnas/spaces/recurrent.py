@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 from dnas import checks, discretize, edges
 from dnas.genotype import Genotype
@@ -127,7 +128,7 @@ class Recurrent:
         check_tokens(self.name, task)
         return initialise(recurrent_networks.Network(self, genotype, task, rngs=rngs), rngs)
 
-    def discretize(self, mix: Mapping[str, jax.Array]) -> Genotype:
+    def discretize(self, mix: Mapping[str, ArrayLike]) -> Genotype:
         """Every node keeps its strongest incoming edge; 'none' does not count."""
         chosen = discretize.top_edges(mix[PART], self.decisions[PART], keep=1)
         return Genotype.create(self.name, {PART: chosen})
