@@ -6,7 +6,7 @@ from them; any strategy works with any evaluator.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnas.evaluators.base import Evaluator, Fidelity, Score, Scores
 from dnas.evaluators.remembered import Remembered
@@ -14,6 +14,9 @@ from dnas.evaluators.shared_weights import SharedWeights
 from dnas.evaluators.short_training import ShortTraining
 from dnas.evaluators.supernet import Supernet
 from dnas.evaluators.table import Lookup, Table
+
+if TYPE_CHECKING:
+    from dnas.evaluators.full_training import FullTraining
 
 __all__ = [
     "Evaluator",
