@@ -16,7 +16,13 @@ from dnas.jobs.recipe import Recipe, Settings, section
 def get_config() -> ConfigDict:
     """The settings; see `dnas search --help`."""
     recipe = Recipe(
-        epochs=20, batch_size=16, learning_rate=0.1, nesterov=True, weight_decay=5e-4, flip=True
+        epochs=15,
+        batch_size=16,
+        learning_rate=0.05,
+        nesterov=True,
+        weight_decay=5e-4,
+        clip_norm=5.0,
+        flip=True,
     )
     config = base.own(
         space={"name": "nas_bench_201", "channels": 8, "cells": 1, "stages": 3},

@@ -18,12 +18,14 @@ from dnas.tasks.augment import Augment, normalise, preprocess
 from dnas.tasks.task import Batch, Measure, Score, Sums, Task
 
 NOTHING = Augment()
+_TINY = 1e-5  # mean square of features that are as good as zero
 
 
 class Decoder(nnx.Module):
     """Class scores at every stride, upsampled and summed (cf. Long et al., 2015, section 4.2).
 
-    An affine map makes scores of the features of each stride. From the deepest on, scores are
+    An affine map makes scores of the features of each stride, whose root mean square is 1 in every
+    image: what cells hand on between stages may be of any size. From the deepest on, scores are
     brought to the next larger size and added to the scores there, at last to that of the image.
 
     Args:
@@ -38,7 +40,7 @@ class Decoder(nnx.Module):
 
     def __call__(self, features: tuple[jax.Array, ...]) -> jax.Array:
         """Logits ``[batch, H, W, classes]`` of maps ``[batch, height, width, channels]``."""
-        every = [scores(x) for scores, x in zip(self.scores, features, strict=True)]
+        every = [scores(_scaled(x)) for scores, x in zip(self.scores, features, strict=True)]
         found = every.pop()
         while every:
             finer = every.pop()
@@ -268,6 +270,11 @@ class SegmentationEvaluation:
 def _ratios(overlap: np.ndarray, union: np.ndarray) -> np.ndarray:
     """Intersections over unions; NaN where there is no union."""
     return np.where(union > 0, overlap / np.maximum(union, 1), np.nan)
+
+
+def _scaled(x: jax.Array) -> jax.Array:
+    """Maps ``[batch, height, width, channels]`` whose mean square is 1 in every image."""
+    return x * jax.lax.rsqrt(jnp.square(x).mean((1, 2, 3), keepdims=True) + _TINY)
 
 
 def _resized(x: jax.Array, size: Sequence[int]) -> jax.Array:
