@@ -151,6 +151,25 @@ def test_steps_carry_the_state_on_and_begin_anew_where_a_batch_says_so():
     np.testing.assert_allclose(last, end, rtol=1e-5, atol=1e-6)
 
 
+def test_bfloat16_keeps_a_state_of_float32():
+    task = text().task()
+    recipe = dataclasses.replace(RECIPE, dtype="bfloat16")
+    genotype = SPACE.sample(np.random.default_rng(0))
+    training = supervised(SPACE, genotype, task, recipe, total_steps=4)
+    state = jax.eval_shape(training.init, jax.random.key(0))
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((3, *x.shape), x.dtype), task.examples)
+    new, sums = jax.eval_shape(training.step, state, batch)
+    assert jax.tree.map(lambda x: x.dtype, new) == jax.tree.map(lambda x: x.dtype, state)
+    assert new.carry.dtype == sums["train"]["loss"].dtype == jnp.float32
+    half = str(
+        jax.make_jaxpr(training.step)(
+            training.init(jax.random.key(0)),
+            {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()},
+        )
+    )
+    assert "bf16[3,4]" in half
+
+
 def _path_key(state):
     """The key of a training step's masks."""
     return jax.random.split(jax.random.fold_in(state.key, state.step))[1]
