@@ -98,6 +98,7 @@ def averaged(optimizer: optax.GradientTransformation) -> optax.GradientTransform
         return Averaged(optimizer.init(params), average, jnp.int32(0), jnp.int32(_NEVER))
 
     def update(updates, state, params=None):
+        assert params is not None, "averages are of the weights: call update with params"
         updates, inner = optimizer.update(updates, state.inner, params)
         step = state.step + 1
         share = 1.0 / jnp.maximum(step - state.start, 1)

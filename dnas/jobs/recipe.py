@@ -238,7 +238,7 @@ class Settings(NamedTuple):
     cells: int | None
     seeds: tuple[int, ...]
 
-    def sized(self, space: SearchSpace) -> SearchSpace:
+    def sized(self, space: Any) -> Any:
         """The space with the size of the networks to train.
 
         Raises:

@@ -5,7 +5,7 @@ leads from a node's state ``s`` to the next one, with ``[c, h] = s @ W`` (Zilly 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -122,18 +122,24 @@ def mixed_cell(
     return states[1:].mean(0)
 
 
-class Model(nnx.Module):
-    """What supernet and discrete network share: all weights, and the way through a sequence.
+class TokenHead(Protocol):
+    """The head that a task about tokens makes."""
 
-    The head belongs to the task. ``head.embed(tokens, drop, key)`` makes features ``[...,
-    channels]`` of tokens. ``head(features)`` makes outputs of the cell's ``[batch, time,
-    channels]``, which it gets twice: as they are, and as dropout leaves them.
-    """
+    def embed(self, tokens: jax.Array, drop: float, key: jax.Array | None) -> jax.Array:
+        """Features ``[..., channels]`` of tokens ``[...]``, some of which are left out."""
+        ...
+
+    def __call__(self, features: tuple[jax.Array, ...]) -> Any:
+        """Outputs of the cell's ``[batch, time, channels]``: as they are, and after dropout."""
+
+
+class Model(nnx.Module):
+    """What supernet and discrete network share: all weights, and the way through a sequence."""
 
     def __init__(self, space: "Recurrent", task: Task, *, rngs: nnx.Rngs):
         channels = space.channels
         self.space = space
-        self.head = task.head((channels, channels), rngs=rngs)
+        self.head = cast(TokenHead, task.head((channels, channels), rngs=rngs))
         self.entry = uniform((2 * channels, 2 * channels), BOUND)
         self.kernels = uniform((space.nodes, channels, 2 * channels), BOUND)
 

@@ -7,8 +7,10 @@ mixed, without dropout. Both sides start from the same weights, and take steps i
 process. First their losses and gradients are compared.
 """
 
+import functools
 import statistics
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from absl import app, flags
 from flax import nnx
 
 from dnas.gradient.skeleton import merge
-from dnas.spaces import Recurrent
+from dnas.spaces import Recurrent, recurrent_networks
 from dnas.tasks import LanguageModelling
 
 _REFERENCE = flags.DEFINE_enum("reference", "none", ["none", "torch"], "What to compare with.")
@@ -51,7 +53,7 @@ def make(case: str):
         if case == "search"
         else space.network(genotype, task, rngs=rngs)
     )
-    nodes = None if case == "search" else net.nodes
+    nodes = net.nodes if isinstance(net, recurrent_networks.Network) else None
     graph, params = nnx.split(net, nnx.Param)
     params = nnx.to_pure_dict(params)
     rng = np.random.default_rng(0)
@@ -103,6 +105,11 @@ def reference(arguments, arrays, nodes):
     return step
 
 
+def _waiting(step):
+    """Our step, until its numbers are there."""
+    return jax.block_until_ready(step())
+
+
 def check(ours, theirs) -> str:
     """How far the two sides are apart, relative to the largest gradient."""
     (loss, _), (gradient, _) = ours
@@ -122,7 +129,7 @@ def main(argv):
     rows = ["| case | side | first, s | step, s | tokens/s | ratio |", "|---|---|---|---|---|---|"]
     for case in _CASES.value:
         step, arguments, arrays, nodes = make(case)
-        sides = {"ours": lambda step=step: jax.block_until_ready(step())}
+        sides: dict[str, Callable] = {"ours": functools.partial(_waiting, step)}
         if _REFERENCE.value == "torch":
             sides["torch (eager)"] = reference(arguments, arrays, nodes)
         firsts, found = {}, {}
