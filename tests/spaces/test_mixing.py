@@ -25,7 +25,7 @@ X = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
 
 def soft(space, layered=False, seed=3):
     alphas = {}
-    for i, (name, (rows, options)) in enumerate(space.decisions.items()):
+    for i, (name, (_, rows, options)) in enumerate(space.decisions.items()):
         shape = (space.layers[name],) * layered + (len(rows), len(options))
         alphas[name] = jax.random.normal(jax.random.key(seed + i), shape)
     return {name: jax.nn.softmax(table) for name, table in alphas.items()}
@@ -111,9 +111,10 @@ def test_nodes_with_several_inputs_have_edge_weights():
     mixing = Mixing(edge_normalization=True)
     found = NASBench201(mixing=mixing).decisions
     assert list(found) == ["cell", "cell.2", "cell.3"]
-    assert found["cell.3"] == (("3",), ("0->3", "1->3", "2->3"))
+    assert [decision.chooses for decision in found.values()] == [True, False, False]
+    assert found["cell.3"] == ("cell", ("3",), ("0->3", "1->3", "2->3"))
     found = DARTS.subset("s1", mixing=mixing).decisions
-    assert len(found) == 28 + 8 and found["reduce.2"] == (("2",), ("0->2", "1->2"))
+    assert len(found) == 28 + 8 and found["reduce.2"] == ("reduce", ("2",), ("0->2", "1->2"))
 
 
 def test_edge_weights_decide_which_edges_stay():
@@ -146,7 +147,11 @@ def test_edge_weights_decide_which_edges_stay():
 def test_restricted_spaces_sample_validate_and_discretize_their_own():
     space = NASBench201().restrict({"cell": {"0->2": ("nor_conv_3x3", "none")}})
     assert isinstance(space, SearchSpace) and hash(space) != hash(NASBench201())
-    assert space.decisions["cell.0->2"] == (("0->2",), ("none", "nor_conv_3x3"))  # order kept
+    assert space.decisions["cell.0->2"] == (
+        "cell",
+        ("0->2",),
+        ("none", "nor_conv_3x3"),
+    )  # order kept
     assert len(space.decisions) == 6
     rng = np.random.default_rng(0)
     found = {space.sample(rng)["cell"]["0->2"] for _ in range(50)}
