@@ -127,28 +127,27 @@ _EDGES = (-2, -1, -2, -2)  # the axis of edges in each slot
 
 def _batch(args, dims, *, slot, shared, **params):
     """A batch of images joins theirs; any other is one of edges."""
+    bind = functools.partial(_separable_p.bind, slot=slot, **params)
     count = next(a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
-    given = {
-        s: a if d is None else jnp.moveaxis(a, d, 0)
-        for s, a, d in zip(_others(slot), args, dims, strict=True)
-    }
-    batched = {s for s, d in zip(_others(slot), dims, strict=True) if d is not None}
-    if slot in (0, 3) and batched == {3 - slot}:
+    given, mapped = {}, set()
+    for s, a, d in zip(_others(slot), args, dims, strict=True):
+        given[s] = a if d is None else jnp.moveaxis(a, d, 0)
+        mapped |= set() if d is None else {s}
+    if slot in (0, 3) and mapped == {3 - slot}:
         images = given[3 - slot]
         given[3 - slot] = images.reshape(-1, *images.shape[2:])
-        out = _separable_p.bind(*given.values(), slot=slot, shared=shared, **params)
+        out = bind(*given.values(), shared=shared)
         return out.reshape(*images.shape[:2], *out.shape[1:]), 0
-    shared_still = shared and 0 in given and 0 not in batched
-    given |= {
-        s: jnp.broadcast_to(a, (count, *a.shape)) for s, a in given.items() if s not in batched
-    } | ({0: given[0]} if shared_still else {})
+    # Images that all edges share stay so if the whole batch does; else each edge has a copy.
+    still = shared and 0 in given and 0 not in mapped
     edges = next(given[s].shape[_EDGES[s]] for s in (1, 2) if s in given)
-    if shared and 0 in given and not shared_still:
-        x = given[0][..., None, :]
-        given[0] = jnp.broadcast_to(x, (*x.shape[:-2], edges, x.shape[-1]))
-    folded = (a if s == 0 and shared_still else _fold(a, _EDGES[s]) for s, a in given.items())
-    out = _separable_p.bind(*folded, slot=slot, shared=shared_still, **params)
-    out = _unfold(out, count, _EDGES[slot])
+    for s, a in given.items():
+        if s == 0 and still:
+            continue
+        a = a if s in mapped else jnp.broadcast_to(a, (count, *a.shape))
+        a = jnp.repeat(a[..., None, :], edges, -2) if s == 0 and shared else a
+        given[s] = _fold(a, _EDGES[s])
+    out = _unfold(bind(*given.values(), shared=still), count, _EDGES[slot])
     return (out.sum(_EDGES[0]) if slot == 0 and shared else out), 0
 
 
