@@ -176,3 +176,21 @@ def drop_path(x: jax.Array, probability: jax.Array, key: jax.Array | None) -> ja
     keep = 1.0 - probability
     mask = jax.random.bernoulli(key, keep, (x.shape[0],) + (1,) * (x.ndim - 1))
     return x * (mask / keep).astype(x.dtype)
+
+
+def dropout(x: jax.Array, probability: jax.Array, key: jax.Array | None) -> jax.Array:
+    """Drops elements and scales the rest by ``1 / (1 - probability)`` (Srivastava et al., 2014).
+
+    Args:
+      x: an array.
+      probability: of an element to be dropped, below 1; may be traced.
+      key: a PRNG key.
+
+    Raises:
+      ValueError: there is no key.
+    """
+    if key is None:
+        raise ValueError("key=None: skip_dropout needs a PRNG key")
+    keep = 1.0 - jnp.asarray(probability, jnp.float32)
+    mask = jax.random.bernoulli(key, keep, x.shape)
+    return x * (mask / keep).astype(x.dtype)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dnas.genotype import Genotype
+from dnas.nn.cell import DiscreteCell
 from dnas.nn.heads import AuxiliaryHead
 from dnas.nn.initial import weight
 from dnas.nn.kernels.conv import conv
@@ -19,9 +20,9 @@ from dnas.nn.layers import (
     running,
     subsample_pair,
 )
-from dnas.nn.supernet import cell as cells
+from dnas.nn.stack import Stack
+from dnas.nn.supernet.cell import MixedCell
 from dnas.nn.supernet.fused import FUSED, NORMALISED_POOLS
-from dnas.nn.supernet.stack import Stack
 from dnas.space import Mix, NetworkOutput
 from dnas.spaces.validation import check_call
 from dnas.tasks import Task
@@ -254,7 +255,7 @@ class Supernet(Skeleton):
         fused = {**FUSED, **NORMALISED_POOLS}
 
         def make_graph(run, rngs):
-            return cells.MixedCell(
+            return MixedCell(
                 run.channels,
                 2,
                 space.nodes,
@@ -323,7 +324,7 @@ class Network(Skeleton):
         rngs: nnx.Rngs,
     ):
         def make_graph(run, rngs):
-            return cells.DiscreteCell(
+            return DiscreteCell(
                 run.channels,
                 2,
                 space.nodes,

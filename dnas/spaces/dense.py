@@ -31,7 +31,7 @@ from jax.typing import ArrayLike
 from dnas import checks, discretize
 from dnas.genotype import Genotype
 from dnas.nn.initial import initialise, uniform
-from dnas.nn.supernet.mixed import dropout
+from dnas.nn.layers import dropout
 from dnas.space import Decision, Mix, NetworkOutput
 from dnas.spaces.validation import check_rows
 from dnas.tasks import Task

@@ -23,12 +23,13 @@ from jax.typing import ArrayLike
 from dnas import discretize
 from dnas.checks import shown
 from dnas.genotype import Genotype
+from dnas.nn.cell import DiscreteCell
 from dnas.nn.initial import initialise
 from dnas.nn.kernels import pool
 from dnas.nn.layers import Conv, NormMaker, ReluConvNorm, batch_statistics, running
-from dnas.nn.supernet import cell as cells
+from dnas.nn.stack import Stack
+from dnas.nn.supernet.cell import MixedCell
 from dnas.nn.supernet.fused import FUSED
-from dnas.nn.supernet.stack import Stack
 from dnas.space import PLAIN, Decision, Mix, Mixing, NetworkOutput, Site
 from dnas.spaces import parts, published
 from dnas.spaces.validation import (
@@ -224,7 +225,7 @@ class Supernet(Skeleton):
         self.space = space
 
         def make_cell(width, rngs):
-            return cells.MixedCell(
+            return MixedCell(
                 width,
                 1,
                 space.nodes - 1,
@@ -273,7 +274,7 @@ class Network(Skeleton):
         self.space = space
 
         def make_cell(width, rngs):
-            return cells.DiscreteCell(
+            return DiscreteCell(
                 width, 1, space.nodes - 1, genotype["cell"], norm=running(rngs), rngs=rngs
             )
 

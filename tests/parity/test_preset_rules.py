@@ -10,8 +10,8 @@ from planted import Planted
 from dnas import presets, spaces
 from dnas.genotype import Genotype
 from dnas.gradient.stopping import Record
+from dnas.nn.cell import DiscreteCell
 from dnas.nn.layers import running
-from dnas.nn.supernet import cell as cells
 from dnas.nn.supernet.carry import carry
 from dnas.presets.stages import keep_strongest
 from dnas.tasks import Classification
@@ -138,7 +138,7 @@ def test_dropped_paths(probability):
     choices = {"0->2": "skip_connect", "1->2": "avg_pool_3x3", "0->3": "avg_pool_3x3"}
     choices["2->3"] = "max_pool_3x3"
     rngs = nnx.Rngs(0)
-    cell = cells.DiscreteCell(4, 2, 2, choices, norm=running(rngs), rngs=rngs)
+    cell = DiscreteCell(4, 2, 2, choices, norm=running(rngs), rngs=rngs)
     images = jnp.asarray(RNG.normal(size=(2, 600, 3, 3, 4)), jnp.float32)
 
     @jax.jit

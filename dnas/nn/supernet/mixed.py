@@ -16,7 +16,7 @@ from flax import nnx
 
 from dnas.nn import operations
 from dnas.nn.kernels.spread import unstack
-from dnas.nn.layers import batch_statistics
+from dnas.nn.layers import batch_statistics, dropout
 from dnas.nn.supernet.fused import FusedMaker, skip
 from dnas.nn.supernet.weights import EdgeWeights, users
 
@@ -139,21 +139,3 @@ def _spread(everywhere: list[jax.Array], terms: list[list[jax.Array]]) -> list[l
         for mine, image in zip(terms, unstack(total), strict=True):
             mine.append(image)
     return terms
-
-
-def dropout(x: jax.Array, probability: jax.Array, key: jax.Array | None) -> jax.Array:
-    """Drops elements and scales the rest by ``1 / (1 - probability)`` (Srivastava et al., 2014).
-
-    Args:
-      x: an array.
-      probability: of an element to be dropped, below 1; may be traced.
-      key: a PRNG key.
-
-    Raises:
-      ValueError: there is no key.
-    """
-    if key is None:
-        raise ValueError("key=None: skip_dropout needs a PRNG key")
-    keep = 1.0 - jnp.asarray(probability, jnp.float32)
-    mask = jax.random.bernoulli(key, keep, x.shape)
-    return x * (mask / keep).astype(x.dtype)

@@ -10,8 +10,9 @@ from flax import nnx
 from jax import lax
 
 from dnas.nn import operations
+from dnas.nn.layers import dropout
 from dnas.nn.supernet.fused import FusedMaker
-from dnas.nn.supernet.mixed import EdgeByEdge, MixedEdges, dropout
+from dnas.nn.supernet.mixed import EdgeByEdge, MixedEdges
 from dnas.nn.supernet.weights import EdgeWeights
 
 # Edges of so few options are unrolled: NAS-Bench-201's step takes 1.45 s of CPU time instead of

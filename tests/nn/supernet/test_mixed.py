@@ -8,10 +8,11 @@ import reference
 from flax import nnx
 
 from dnas.nn.kernels import pool
+from dnas.nn.layers import dropout
 from dnas.nn.supernet import weights
 from dnas.nn.supernet.cell import MixedCell
 from dnas.nn.supernet.fused import FUSED
-from dnas.nn.supernet.mixed import MixedEdges, dropout
+from dnas.nn.supernet.mixed import MixedEdges
 from dnas.space import Mixing
 
 OPTIONS = ("none", "skip_connect", "avg_pool_3x3")
