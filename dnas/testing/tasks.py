@@ -91,14 +91,16 @@ def _head(task: Task, size: int, key: jax.Array) -> Any:
         for i, x in enumerate(jax.tree.leaves(state))
     ]
     nnx.update(head, jax.tree.unflatten(jax.tree.structure(state), drawn))
-    return head(features)
+    graph, state = nnx.split(head)
+    return jax.jit(lambda state, features: nnx.merge(graph, state)(features))(state, features)
 
 
 def _check_sums(task: Task, outputs: Any, targets: Any, size: int) -> None:
-    loss, sums = task.loss(outputs, targets)
+    loss_of = jax.jit(task.loss)
+    loss, sums = loss_of(outputs, targets)
     expect(loss.shape == () and loss.dtype == jnp.float32, "the loss is no float32 scalar")
     expect("loss" in sums, "sums do not hold 'loss'")
-    gradient = jax.grad(lambda outputs: task.loss(outputs, targets)[0])(outputs)
+    gradient = jax.jit(jax.grad(lambda outputs: task.loss(outputs, targets)[0]))(outputs)
     finite = all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(gradient))
     expect(finite, "the gradient of the loss in the outputs is not finite")
     metrics = task.metrics(_host(sums))
@@ -109,13 +111,13 @@ def _check_sums(task: Task, outputs: Any, targets: Any, size: int) -> None:
     # Halves add up to the whole, and what has no weight does not count.
     half = size // 2
     parts = [
-        task.loss(*jax.tree.map(lambda x, rows=rows: x[rows], (outputs, targets)))[1]
+        loss_of(*jax.tree.map(lambda x, rows=rows: x[rows], (outputs, targets)))[1]
         for rows in (slice(half), slice(half, None))
     ]
     _expect_close(_added(*parts), sums, "sums of two halves are not those of the whole")
     weights = (jnp.arange(size) < half).astype(jnp.float32)
     spoiled = jax.tree.map(lambda x: x.at[half:].set(jnp.nan), outputs)
-    alone, some = task.loss(spoiled, targets, weights)
+    alone, some = loss_of(spoiled, targets, weights)
     _expect_close(some, parts[0], "examples of weight zero count")
     expected = task.metrics(_host(parts[0]))["loss"]
     close = bool(np.isclose(float(alone), expected, rtol=1e-4))
@@ -128,7 +130,7 @@ def _check_evaluation(task: Task, outputs: Any, targets: Any, size: int) -> None
     half = size // 2
     weights = (jnp.arange(size) < half).astype(jnp.float32)
     spoiled = jax.tree.map(lambda x: x.at[half:].set(jnp.nan), outputs)
-    evaluation = task.evaluation(_host(task.tally(spoiled, targets, weights)))
+    evaluation = task.evaluation(_host(jax.jit(task.tally)(spoiled, targets, weights)))
     first = jax.tree.map(lambda x: x[:half], (outputs, targets))
     sums = _host(task.loss(*first)[1])
     told, expected = evaluation.metrics, task.metrics(sums)

@@ -15,6 +15,7 @@ from dnas.jobs.recipe import Recipe
 from dnas.spaces import SPACES, Dense, rebuild
 from dnas.spaces.dense import INITIALISERS
 from dnas.tasks import Classification, Regression
+from dnas.testing import check_space
 
 SPACE = Dense(depth=2, widths=(3, 5), dropouts=(0.0, 0.5))
 TASK = Regression(("a", "b", "c"))
@@ -27,6 +28,10 @@ def rows(size=6):
 
 def mix_of(genotype):
     return {name: jnp.float32(table) for name, table in one_hot(SPACE, genotype).items()}
+
+
+def test_contract():
+    check_space(SPACE, TASK)
 
 
 def test_a_one_hot_mix_is_the_discrete_network():
