@@ -7,7 +7,7 @@ members of its protocol; whatever needs one asks here, and nowhere else.
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from dnas.genotype import Genotype
 from dnas.space import Mixing, SearchSpace, Site
@@ -34,6 +34,7 @@ class Layered(Protocol):
     @property
     def layers(self) -> Mapping[str, int]:
         """For each table, how many cells of the supernet it decides."""
+        ...
 
 
 @runtime_checkable
@@ -46,6 +47,7 @@ class Restricted(Protocol):
         Raises:
           ValueError: a part or row does not exist, or did not have such a candidate.
         """
+        ...
 
 
 @runtime_checkable
@@ -54,9 +56,11 @@ class Published(Protocol):
 
     def parse(self, text: str) -> Genotype:
         """Reads that text."""
+        ...
 
     def format(self, genotype: Genotype) -> str:
         """Writes that text."""
+        ...
 
 
 @runtime_checkable
@@ -68,6 +72,7 @@ class Scaled(Protocol):
       cells: how many there are, as the space counts them, a field of the dataclass.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     channels: int
     cells: int
 
@@ -78,6 +83,7 @@ class Costed(Protocol):
 
     def sites(self, task: Task) -> Sequence[Site]:
         """The cells of its networks for a task; see `dnas.costs.parameters`."""
+        ...
 
 
 def need(space: Any, capability: type[T], what: str) -> T:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -23,9 +22,9 @@ class Linear(NamedTuple):
     last: float
     total_steps: int
 
-    def __call__(self, step: jax.Array | int) -> jax.Array:
+    def __call__(self, count: Any) -> Any:
         """The value at a step, which may be traced."""
-        return optax.linear_schedule(self.first, self.last, max(self.total_steps - 1, 1))(step)
+        return optax.linear_schedule(self.first, self.last, max(self.total_steps - 1, 1))(count)
 
 
 def linear(first: float, last: float, *, total_steps: int) -> optax.Schedule:
@@ -56,8 +55,8 @@ def fading(rate: float, *, total_steps: int) -> optax.Schedule:
     """
     checks.fraction("rate", rate)
 
-    def value(step: jax.Array) -> jax.Array:
-        passed = step / total_steps
+    def value(count: Any) -> Any:
+        passed = count / total_steps
         return rate * jnp.where(passed < 0.4, 1 - passed, jnp.exp(-5 * (passed - 0.4)))
 
     return value

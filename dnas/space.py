@@ -6,7 +6,7 @@ table of decisions. Alphas are logits, a mix holds the weights that a relaxation
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -147,11 +147,13 @@ class SearchSpace(Protocol):
       decisions: the tables of decisions, by name.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     name: str
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
         """The tables of decisions, by name."""
+        ...
 
     def supernet(self, task: Task, *, rngs: nnx.Rngs) -> nnx.Module:
         """The network of all candidates: ``net(inputs, mix, key=None, *, ...) -> outputs``.
@@ -165,6 +167,7 @@ class SearchSpace(Protocol):
         probability that an element behind an identity skip is dropped (P-DARTS; Chen et al.,
         2019), which needs a key.
         """
+        ...
 
     def network(
         self, genotype: Genotype, task: Task, *, rngs: nnx.Rngs, auxiliary: bool = False
@@ -175,12 +178,15 @@ class SearchSpace(Protocol):
         batch statistics, and `drop_path` is the probability that a path is dropped; `key` feeds
         that and operations that are random.
         """
+        ...
 
     def discretize(self, mix: Mapping[str, ArrayLike]) -> Genotype:
         """The genotype that these mixing weights stand for, by the space's own rules."""
+        ...
 
     def sample(self, rng: np.random.Generator) -> Genotype:
         """A genotype drawn uniformly from the space."""
+        ...
 
     def validate(self, genotype: Genotype) -> None:
         """Raises ValueError, naming the culprit, unless the genotype belongs to this space."""

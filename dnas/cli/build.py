@@ -7,7 +7,7 @@ section that are None are left to the method or space, any other value must have
 import dataclasses
 import os
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 from dnas import checks, parts, presets
 from dnas import data as datasets
@@ -94,7 +94,8 @@ def make_preset(config: Config) -> presets.Preset:
     own, section, changes = factory(), config["search"], {}
     for key, value in _given(section).items():
         if key not in KINDS:
-            schedule = keys.SECTIONS["search"][key].type is keys.SCHEDULE
+            kind = cast(keys.Key, cast(keys.Section, keys.SECTIONS["search"])[key])
+            schedule = kind.type is keys.SCHEDULE
             changes[key] = _schedule(value) if schedule else value
         elif (settings := _given(value)) and key == "regularizers":
             before = own.regularizers[0] if len(own.regularizers) == 1 else None

@@ -20,6 +20,7 @@ import functools
 import json
 import pathlib
 import sys
+from typing import cast
 
 from absl import flags
 
@@ -46,9 +47,13 @@ def _define() -> flags.FlagValues:
 
 def _keys() -> dict[str, keys.Key]:
     """The keys of a config that say which data set to read, and how."""
-    section = keys.SECTIONS["data"]
+    section = cast(keys.Section, keys.SECTIONS["data"])
     unread = ("train_limit", *datasets.Augment._fields)
-    return {name: key for name, key in section.items() if name not in unread}
+    return {
+        name: key
+        for name, key in section.items()
+        if isinstance(key, keys.Key) and name not in unread
+    }
 
 
 def main(argv: list[str]) -> int:
@@ -89,9 +94,9 @@ def _evaluate(values: flags.FlagValues) -> None:
     run.check_finished()
     trained_on = run.settings["data"]
     given = {
-        n: key.read(_DATA + n, values[_DATA + n].value)
+        n: key.read(_DATA + n, text)
         for n, key in _keys().items()
-        if values[_DATA + n].value is not None
+        if (text := values[_DATA + n].value) is not None
     }
     pool = given.pop("pool", 1)
     data = datasets.pooled(datasets.load(**{"name": trained_on["name"], **given}), pool)

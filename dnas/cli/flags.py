@@ -192,7 +192,7 @@ def _keep_compiled() -> None:
     """Points XLA at its persistent cache, unless the user did."""
     import jax
 
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.values.get("jax_compilation_cache_dir"):
         from dnas.runtime import caches
 
         jax.config.update("jax_compilation_cache_dir", str(caches.folder("xla")))

@@ -183,7 +183,8 @@ def _space() -> Section:
         "name": Key(TEXT, f"one of {', '.join(spaces.SPACES)}")
     }
     for space in spaces.SPACES.values():
-        plain = {k: v for k, v in _fields(space).items() if v.type not in (NUMBERS, TEXTS)}
+        own = {k: v for k, v in _fields(space).items() if isinstance(v, Key)}
+        plain = {k: v for k, v in own.items() if v.type not in (NUMBERS, TEXTS)}
         found |= {k: _used_by(space.name, v) for k, v in plain.items() if k not in found}
     return found | {"subset": Key(TEXT, "a subset of RobustDARTS, s1 to s4 (darts)")}
 
@@ -195,7 +196,8 @@ def _data() -> Section:
         "data_dir": Key(TEXT, load["data_dir"]),
     }
     for name, make in datasets.SETS.items():
-        found |= {k: _used_by(name, key) for k, key in settings_of(make).items() if k not in found}
+        own = {k: v for k, v in settings_of(make).items() if isinstance(v, Key)}
+        found |= {k: _used_by(name, key) for k, key in own.items() if k not in found}
     return found | {
         "train_limit": Key(WHOLE, "use only so many examples of the train split"),
         "pool": Key(WHOLE, "average images over squares of so many pixels"),

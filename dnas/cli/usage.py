@@ -19,9 +19,10 @@ def text(about: str, sections: Sequence[str]) -> str:
     lines = [f"Settings, given as --config.KEY=VALUE (configs: {', '.join(config.names())}):"]
     for name in sections:
         node = keys.SECTIONS[name]
-        lines += (
-            _section(name, node) if not isinstance(node, keys.Key) else [_line(name, node.help)]
-        )
+        if isinstance(node, keys.Key | keys.PartKey):
+            lines.append(_line(name, node.help))
+        else:
+            lines += _section(name, node)
     return "\n".join([about.strip(), "", *lines, ""])
 
 

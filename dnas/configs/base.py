@@ -12,7 +12,7 @@ from dnas.jobs import recipe
 from dnas.presets.kinds import KINDS
 
 
-def make(space: str, **train) -> ConfigDict:
+def make(space: str, **train) -> Any:
     """The config of a search of a space's published size, by first-order DARTS on CIFAR-10.
 
     ``config.preset`` names the method; what is set in ``config.search`` changes it.
@@ -26,7 +26,7 @@ def make(space: str, **train) -> ConfigDict:
     return own(size, data, recipe.published(space, **train))
 
 
-def own(space: Mapping[str, Any], data: Mapping[str, Any], train: Mapping[str, Any]) -> ConfigDict:
+def own(space: Mapping[str, Any], data: Mapping[str, Any], train: Mapping[str, Any]) -> Any:
     """The config of a search by first-order DARTS, from its sections.
 
     Args:

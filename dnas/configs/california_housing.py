@@ -7,13 +7,13 @@ own, name the column to predict, too: --config.data.target=price.
 Expected: a search and a comparison that end in minutes on two cores.
 """
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from dnas.configs import base
 from dnas.jobs.recipe import Recipe, Settings, section
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:
     """The settings; see `dnas search --help`."""
     recipe = Recipe(epochs=20, batch_size=128, learning_rate=0.05, weight_decay=1e-5, clip_norm=5.0)
     config = base.own(

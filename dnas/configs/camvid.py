@@ -7,13 +7,13 @@ of two pixels here, and networks are small.
 Expected: a search and a comparison that end in minutes on two cores.
 """
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from dnas.configs import base
 from dnas.jobs.recipe import Recipe, Settings, section
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:
     """The settings; see `dnas search --help`."""
     recipe = Recipe(
         epochs=15,

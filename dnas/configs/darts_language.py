@@ -13,12 +13,14 @@ Expected: this wants an accelerator. Not yet run to its end. Published: perplexi
 text of the Penn Treebank, with 23 million parameters (Liu et al., 2019, table 2).
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from dnas.jobs import recipe
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:
     """The settings; see `dnas search --help`."""
     return ConfigDict(
         {

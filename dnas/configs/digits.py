@@ -8,12 +8,12 @@ that is more than random ones have depends on seed and processor: on a set as ea
 search has little to win.
 """
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from dnas.configs import base
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:
     """The settings; see `dnas search --help`."""
     config = base.make(
         "nas_bench_201",

@@ -10,12 +10,12 @@ convolution: 93.76 %; optimum 94.37 %). Another processor, and another number of
 differently: a seed may find another cell there.
 """
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from dnas.configs import base
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:
     """The settings; see `dnas search --help`."""
     config = base.make("nas_bench_201")
     config.preset = "dnas"

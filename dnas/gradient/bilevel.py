@@ -220,10 +220,12 @@ def move_alphas(parts: Parts, state: SearchState, train: Losses, valid: Losses) 
         return state.alphas, state.alpha_opt, valid.of_alphas(state.params, state.alphas)[1]
 
     if not parts.warmup_steps and parts.alpha_interval == 1:
-        return Moved(*move(), metrics)
+        alphas, opt, found = move()
+        return Moved(alphas, opt, found, metrics)
     early = state.step < parts.warmup_steps
     between = (state.step + 1) % parts.alpha_interval != 0
-    return Moved(*lax.cond(early | between, wait, move), metrics)
+    alphas, opt, found = lax.cond(early | between, wait, move)
+    return Moved(alphas, opt, found, metrics)
 
 
 def move_weights(

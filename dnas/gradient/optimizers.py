@@ -1,7 +1,7 @@
 """The weight optimizers that searches and trainings share."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,7 @@ def averaged(optimizer: optax.GradientTransformation) -> optax.GradientTransform
         updates, inner = optimizer.update(updates, state.inner, params)
         step = state.step + 1
         share = 1.0 / jnp.maximum(step - state.start, 1)
-        new = optax.apply_updates(params, updates)
+        new = optax.apply_updates(cast(Any, params), updates)
         average = jax.tree.map(lambda a, p: a + share.astype(p.dtype) * (p - a), state.average, new)
         return updates, Averaged(inner, average, step, state.start)
 

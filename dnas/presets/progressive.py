@@ -29,9 +29,8 @@ def p_darts(**changes) -> Preset:
 
     def stage(cells: int, keep: float | None, rate: float) -> Stage:
         dropout = part(schedules.fading, rate=rate)
-        return Stage(
-            1 / 3, part(deepen, cells=cells, keep=keep), settings={"skip_dropout": dropout}
-        )
+        settings = (("skip_dropout", dropout),)
+        return Stage(1 / 3, part(deepen, cells=cells, keep=keep), settings=settings)
 
     parts = {
         "modify": part(mixing),

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,7 +33,7 @@ def deepen(cells: int, keep: float | None = None) -> Change:
     def change(base, before, mix):
         count = max(round(base.cells * cells / 8), min(base.cells, 3))
         space = base if keep is None else shrunk(base, before, mix, keep)
-        return dataclasses.replace(space, cells=count)
+        return dataclasses.replace(cast(Any, space), cells=count)
 
     return change
 

@@ -186,13 +186,14 @@ class MixedLayer(nnx.Module):
         kernels = jnp.stack([kernel[...] for kernel in self.kernels])
         x = x @ jnp.tensordot(mix["initialiser"], kernels, 1) + self.bias[...]
         names = self.space.activations
-        x = sum(w * ACTIVATIONS[f](x) for w, f in zip(mix["activation"], names, strict=True))
+        terms = (w * ACTIVATIONS[f](x) for w, f in zip(mix["activation"], names, strict=True))
+        x = jnp.asarray(sum(terms))
         units = np.arange(max(self.space.widths))
-        members = np.float32([units < width for width in self.space.widths])
+        members = np.array([units < width for width in self.space.widths], np.float32)
         x = x * (mix["width"] @ members)
         if key is None:
             return x
-        rates = np.float32(self.space.dropouts)[:, None, None]
+        rates = np.array(self.space.dropouts, np.float32)[:, None, None]
         kept = (jax.random.uniform(key, x.shape) >= rates) / (1 - rates)
         return x * jnp.tensordot(mix["dropout"], kept, 1)
 
@@ -247,7 +248,8 @@ class Network(nnx.Module):
             x = x @ kernel[...].astype(x.dtype) + self.biases[i][...].astype(x.dtype)
             x = ACTIVATIONS[self.activations[i]](x)
             if train and self.dropouts[i]:
-                x = dropout(x, self.dropouts[i], jax.random.fold_in(key, i))
+                here = None if key is None else jax.random.fold_in(key, i)
+                x = dropout(x, self.dropouts[i], here)
         return NetworkOutput(self.head((_as_map(x),)))
 
 

@@ -167,7 +167,9 @@ class Model(nnx.Module):
             dropout_mask(k, rate, carry.shape) for k, rate in zip(keys, rates, strict=True)
         )
         # Time comes first in here.
-        x = self.head.embed(tokens.T, 0.0 if key is None else space.word_dropout, word_key)
+        x = cast(Any, self.head).embed(
+            tokens.T, 0.0 if key is None else space.word_dropout, word_key
+        )
         x = masked(masked(x, embedded), inner)
         entry = self.entry[...].astype(x.dtype)
         # The input's part of node 0 needs no recurrence: one product for all times.

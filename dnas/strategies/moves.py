@@ -29,7 +29,7 @@ class Option(NamedTuple):
         tables = one_hot(space, genotype, mix)
         for name in {choice.table for choice in choices_of(space)}:
             tables[name] = tables[name] * (1 + mix[name])
-        peak = 2 * max(table.max() for table in tables.values())
+        peak = 2 * max(float(table.max()) for table in tables.values())
         cleared = replaced(tables, self.choice, slice(None), 0.0)
         return space.discretize(replaced(cleared, self.choice, self.option, peak))
 

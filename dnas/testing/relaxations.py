@@ -77,9 +77,8 @@ def _check_preference(
 
 
 def _total(mix: Alphas) -> jax.Array:
-    return sum(
-        (table * jnp.arange(1.0, 1 + table.shape[-1])).sum() for table in mix.values()
-    )  # of which no row is constant
+    terms = ((table * jnp.arange(1.0, 1 + table.shape[-1])).sum() for table in mix.values())
+    return jnp.asarray(sum(terms))  # of which no row is constant
 
 
 def _close(one: Alphas, other: Alphas) -> bool:

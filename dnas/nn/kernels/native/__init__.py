@@ -24,6 +24,7 @@ import warnings
 from typing import Any
 
 import jax
+import jaxlib.version
 import numpy as np
 
 from dnas.runtime import caches
@@ -69,7 +70,7 @@ def lowering(fast: Any, plain: Any) -> Any:
 
     def rule(ctx, *operands, **params):
         arrays = (*ctx.avals_in, *ctx.avals_out)
-        floats = [a for a in arrays if jax.dtypes.issubdtype(a.dtype, np.inexact)]
+        floats = [a for a in arrays if jax.numpy.issubdtype(a.dtype, np.inexact)]
         plain_only = any(a.dtype != np.float32 for a in floats) or not all(a.size for a in arrays)
         return (plain if plain_only or not ready() else fast)(ctx, *operands, **params)
 
@@ -105,8 +106,8 @@ def _load() -> bool:
     if os.environ.get("DNAS_NATIVE") == "0":
         return False
     found = next(filter(shutil.which, ("c++", "g++", "clang++")), None)
-    compiler = shlex.split(os.environ.get("CXX", "")) or [found]
-    if compiler == [None]:
+    compiler = shlex.split(os.environ.get("CXX", "")) or ([found] if found else [])
+    if not compiler:
         _warn("there is no C++ compiler (c++, g++ or clang++; CXX names another)")
         return False
     try:
@@ -139,7 +140,7 @@ def _build(compiler: list[str]) -> pathlib.Path:
     # What the compiler makes of -march=native names the processor: a home may be shared.
     target = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
     sources = (path.read_text() for path in sorted(_FOLDER.glob("*.[ch]*")))
-    identity = (*sources, *_FLAGS, version, target, jax.lib.__version__)
+    identity = (*sources, *_FLAGS, version, target, jaxlib.version.__version__)
     digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
     path = caches.folder() / f"kernels-{digest}.so"
     if caches.intact(path):
