@@ -17,6 +17,36 @@ KINDS = ("none", "pmap")
 Advance = Callable[[Any, Any, int], tuple[Any, dict[str, jax.Array]]]
 
 
+def loop(step: Callable[..., tuple[Any, dict[str, jax.Array]]]) -> Advance:
+    """A loop of steps over batches that lie on the device, as a function to compile.
+
+    Args:
+      step: ``(state, *batches) -> (state, metrics)``.
+
+    Returns:
+      ``loop(state, batches, count) -> (state, sums)``; see `Parallel.advance`.
+    """
+    step = jax.jit(step)  # traced once, for its shapes and for the loop
+
+    def run(state, batches, count):
+        def take(i):
+            return [
+                jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), part)
+                for part in batches
+            ]
+
+        def body(i, carry):
+            state, sums = carry
+            state, metrics = step(state, *take(i))
+            return state, jax.tree.map(jnp.add, sums, metrics)
+
+        shapes = jax.eval_shape(lambda: step(state, *take(0))[1])
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        return lax.fori_loop(0, count, body, (state, zeros))
+
+    return run
+
+
 @dataclasses.dataclass(frozen=True)
 class Parallel:
     """A way to compile; `make` checks and makes it.
@@ -65,30 +95,12 @@ class Parallel:
           is donated, batches with leading axes ``[steps, batch, ...]``, and how many of the
           steps to take; compiles once for all counts. `sums` adds up the steps' metrics.
         """
-        step = jax.jit(step)  # traced once, for its shapes and for the loop
-
-        def loop(state, batches, count):
-            def take(i):
-                return [
-                    jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), part)
-                    for part in batches
-                ]
-
-            def body(i, carry):
-                state, sums = carry
-                state, metrics = step(state, *take(i))
-                return state, jax.tree.map(jnp.add, sums, metrics)
-
-            shapes = jax.eval_shape(lambda: step(state, *take(0))[1])
-            zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-            return lax.fori_loop(0, count, body, (state, zeros))
-
         if self.kind == "none":
-            compiled = programs.once(jax.jit(loop, donate_argnums=0))
+            compiled = programs.once(jax.jit(loop(step), donate_argnums=0))
             return lambda state, batches, count: compiled(state, batches, jnp.int32(count))
 
         mapped = jax.pmap(
-            loop,
+            loop(step),
             self.axis_name,
             in_axes=(0, 0, None),
             donate_argnums=0,

@@ -144,7 +144,7 @@ class Ours:
         self.state = compiled_init(init)(key)
         steps = jax.tree.map(lambda x: x[None], settings.batches())
         self.batches = jax.device_put(steps)
-        self.advance = parallel.make("none").advance(step)
+        self.loop = parallel.loop(step)
         self.jaxpr: Any = None
         self.compiled: Any = None
 
@@ -152,7 +152,7 @@ class Ours:
         """Compiles; returns the seconds of tracing and of compiling."""
         start = time.perf_counter()
         # The count stays an argument, as in searches: a loop of one step would be taken apart.
-        step = jax.jit(self.advance, donate_argnums=0)
+        step = jax.jit(self.loop, donate_argnums=0)
         trace = step.trace(self.state, self.batches, jnp.int32(1))
         self.jaxpr, lowered = trace.jaxpr, trace.lower()
         traced = time.perf_counter()

@@ -271,3 +271,11 @@ def test_settings():
         benchmark.Settings(hypergradient="third")
     space = benchmark.Settings(channels=8, cells=2, relaxation="gumbel", single_path=True)
     assert space.make_space() == NASBench201(8, 2, mixing=spaces.Mixing(single_path=True))
+
+
+@pytest.mark.slow
+def test_our_side_takes_steps():
+    ours = benchmark.Ours(benchmark.Settings(channels=2, cells=1, size=8, batch=2))
+    assert set(ours.compile()) == {"trace", "compile"}
+    assert ours.step() > 0 and ours.state.step == 1
+    assert roofline.flops(ours.jaxpr) > 0
