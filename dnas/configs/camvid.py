@@ -4,7 +4,8 @@ Give an archive of CamVid (Brostow et al., 2009) with x_train, y_train, x_test a
 pixels, in which 11 is void: --config.data.path=camvid_96x128.npz. Images are averaged over squares
 of two pixels here, and networks are small.
 
-Expected: a search and a comparison that end in minutes on two cores.
+Expected: ten minutes on two busy CPU cores. Seed 0 found a cell with a mean IoU of 32.9 +- 0.8 %
+(three trainings) where three random ones had 29.9, 29.5 and 32.7 %. The found one is the largest.
 """
 
 from typing import Any
