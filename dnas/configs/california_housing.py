@@ -4,9 +4,9 @@ Give the file of California's districts of 1990 (Pace and Barry, 1997), 20,640 r
 with the column `ocean_proximity`: --config.data.path=california_housing.csv. For a table of your
 own, name the column to predict, too: --config.data.target=price.
 
-Expected: four minutes on two busy CPU cores. Seed 0 found a network with R2 of 0.806 +- 0.003 (three
-trainings) where five random ones had 0.742 +- 0.024; it has wide layers, tanh and relu, and no
-dropout.
+Expected: four minutes on two busy CPU cores. Seed 0 found a network with R2 of 0.806 +- 0.003
+(three trainings) where five random ones had 0.742 +- 0.024. It has wide layers, tanh and relu, and
+no dropout.
 """
 
 from typing import Any
