@@ -45,7 +45,7 @@ from jax.typing import ArrayLike
 
 from dnas.benchmarks import numbering
 from dnas.benchmarks.numbering import EDGES, OPTIONS, SIZE
-from dnas.benchmarks.reading import ACCURACY, FLOPS, LATENCY, PARAMETERS, SECONDS, read
+from dnas.benchmarks.table_file import ACCURACY, FLOPS, LATENCY, PARAMETERS, SECONDS, read
 from dnas.checks import shown
 from dnas.genotype import Genotype
 from dnas.space import SearchSpace

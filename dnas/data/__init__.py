@@ -17,11 +17,11 @@ from dnas.data.dataset import (
     halve,
     limit,
 )
+from dnas.data.decoding import bars
 from dnas.data.feeds import DeviceFeed, Feed, StreamFeed, evaluation_batches, make_feed
 from dnas.data.folder import from_folder
 from dnas.data.images import LabelledImages, check_classes
 from dnas.data.pooling import pooled
-from dnas.data.reading import bars
 from dnas.data.segmented import SegmentedImages, from_segmented_arrays, from_segmented_npz
 from dnas.data.sources import digits, from_arrays, from_npz
 from dnas.data.table import Table, from_csv

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from dnas import checks
-from dnas.data import reading
+from dnas.data import decoding
 from dnas.data.content import Content, hashed, spread
 from dnas.data.dataset import DEVICE_BUDGET, Arrays, Examples, Split
 from dnas.data.images import LabelledImages, image_examples, many_sizes
@@ -76,7 +76,7 @@ class FolderSource:
 
     def load(self, indices: np.ndarray) -> Arrays:
         """See `Source.load`."""
-        return reading.read_all(self.read, indices, self.examples, f"reading {self.name}")
+        return decoding.read_all(self.read, indices, self.examples, f"reading {self.name}")
 
     def column(self, name: str, indices: np.ndarray) -> np.ndarray:
         """See `Source.column`."""
@@ -248,7 +248,7 @@ def _look_through(folder: pathlib.Path, found: Iterable[Files]) -> dict[str, tup
         images = map(decode, files[block])
         shapes[block] = [None if image is None else image.shape for image in images]
 
-    reading.in_blocks(look, len(files), f"looking through {folder.name}")
+    decoding.in_blocks(look, len(files), f"looking through {folder.name}")
     broken = [file for file, shape in zip(files, shapes, strict=True) if shape is None]
     if broken:
         _warn_of(folder, broken, "cannot be decoded")

@@ -12,7 +12,7 @@ import numpy as np
 
 from dnas.data.batched import Batched
 from dnas.data.dataset import DEVICE_BUDGET, Examples, Split, describe_split, size_text
-from dnas.data.reading import bar
+from dnas.data.decoding import bar
 from dnas.tasks import Augment, Classification
 
 STATISTICS_IMAGES = 50_000  # Images from which mean and standard deviation are computed.

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from dnas.checks import shown
-from dnas.data import reading
+from dnas.data import decoding
 from dnas.data.content import Content, blocks, hashed, spread
 from dnas.data.dataset import DEVICE_BUDGET, Arrays, Examples, Split
 from dnas.data.images import LabelledImages, image_examples
@@ -74,7 +74,7 @@ class TfdsSource:
 
     def load(self, indices: np.ndarray) -> Arrays:
         """See `Source.load`."""
-        return reading.read_all(self.read, indices, self.examples, f"reading {self.name}")
+        return decoding.read_all(self.read, indices, self.examples, f"reading {self.name}")
 
     def column(self, name: str, indices: np.ndarray) -> np.ndarray:
         """See `Source.column`."""

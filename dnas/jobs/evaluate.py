@@ -9,9 +9,9 @@ from flax import nnx
 from dnas import checks, sequences
 from dnas import data as datasets
 from dnas.jobs.arguments import check_data
-from dnas.jobs.evaluation import make_evaluate
 from dnas.jobs.opened import OpenedSearch, OpenedTraining
 from dnas.jobs.opened import open as open_run
+from dnas.jobs.tally import make_evaluate
 from dnas.jobs.train import TrainResult
 from dnas.tasks import Evaluation, Task
 

@@ -17,9 +17,9 @@ from dnas.genotype import Genotype
 from dnas.gradient import optimizers
 from dnas.jobs import arguments, divergence
 from dnas.jobs import recipe as recipes
-from dnas.jobs.evaluation import make_evaluate
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.supervised import Training, supervised
+from dnas.jobs.tally import make_evaluate
 from dnas.runtime import fingerprint, initialize, loop, memory
 from dnas.runtime import parallel as parallels
 from dnas.runtime.progress import heeds_progress

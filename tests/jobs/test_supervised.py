@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dnas import data as datasets
-from dnas.jobs.evaluation import make_evaluate
 from dnas.jobs.recipe import Recipe
 from dnas.jobs.supervised import supervised
+from dnas.jobs.tally import make_evaluate
 from dnas.tasks import Classification
 
 TOTAL = 10

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dnas.data import bars, from_arrays
+from dnas.data.decoding import bar, in_blocks
 from dnas.data.images import statistics
-from dnas.data.reading import bar, in_blocks
 from dnas.runtime.ahead import Ahead
 from dnas.runtime.progress import Progress, describe, duration, heeds_progress
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from dnas.jobs.evaluation import Evaluation
+from dnas.tasks import ClassificationEvaluation as Evaluation
 
 CONFUSION = np.array([[3, 1, 0], [0, 4, 2], [0, 0, 0]])
 
@@ -34,7 +34,7 @@ def test_table():
         ["1", "dog", "6", "66.67", ".", "4", "2"],
         ["2", "cow", "0", "-", ".", ".", "."],
     ]
-    shown = "Evaluation(accuracy 70.00 +- 14.49 %, loss 0.5000, 10 images, 3 classes)"
+    shown = "ClassificationEvaluation(accuracy 70.00 +- 14.49 %, loss 0.5000, 10 images, 3 classes)"
     assert repr(Evaluation(0.5, CONFUSION)) == shown
     many = Evaluation(0.5, np.eye(100, dtype=int)).format_table().split("\n")
     assert many[0].endswith("100 images") and many[101].split() == ["99", "1", "100.00"]
