@@ -11,7 +11,6 @@ import random
 import pytest
 from fuzz import arguments, configs, genotypes, outcomes, tables
 
-from dnas.cli import flags
 from dnas.data import sources
 from dnas.jobs import search, train
 
@@ -34,7 +33,6 @@ def checked_only(monkeypatch):
     monkeypatch.setattr(search, "open_workdir", accept)
     monkeypatch.setattr(train, "Trainer", accept)
     monkeypatch.setattr(sources, "digits", functools.cache(sources.digits))
-    monkeypatch.setattr(flags, "given", frozenset)
 
 
 def accepting(given: outcomes.Input) -> outcomes.Input:
