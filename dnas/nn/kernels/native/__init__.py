@@ -5,7 +5,8 @@ depthwise ones at a hundredth. `kernels.cc` computes the same image by image, in
 plain JAX path beside it is the reference, and takes over wherever the kernels do not apply: other
 platforms, other dtypes, no compiler. The C++ compiler of the machine builds them at first use,
 for its own processor, into the user's folder of caches (`dnas.runtime.caches`). Loading them also
-tells glibc to keep freed blocks of memory, for the whole process.
+tells glibc to keep freed blocks of memory, for the whole process: else the system clears them anew
+in every step, and a DARTS step (3 cells, 8 images of 16x16) takes 1.25 times the CPU time.
 
 Set the environment variable ``DNAS_NATIVE=0`` to do without them, ``CXX`` to choose the compiler.
 """
