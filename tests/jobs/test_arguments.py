@@ -47,7 +47,10 @@ def train(space=SPACE, genotype=GENOTYPE, data=DATA, recipe=recipe.darts_recipe(
 MISTAKES = {
     "a class": (lambda: search(spaces.NASBench201), r"make a space of it: NASBench201\(\.\.\.\)"),
     "a space's name": (lambda: search("darts"), r"such as dnas\.spaces\.NASBench201\(\)"),
-    "arguments in turn": (lambda: dnas.search(DATA, SPACE, presets.darts()), "space=Dataset"),
+    "arguments in turn": (
+        lambda: dnas.search(DATA, SPACE, presets.darts()),
+        "space=LabelledImages",
+    ),
     "a space that can change": (lambda: search(Own()), "frozen dataclass"),
     "a preset's name": (lambda: search(preset="darts"), r"write dnas\.presets\.darts\(\)"),
     "nearly a name": (lambda: search(preset="darrts"), r"did you mean 'darts'\?"),

@@ -169,9 +169,9 @@ def test_networks_are_tested_on_any_test_split(result, folder, digits):
     normal = dnas.data.normalise(images, digits.mean, digits.std)
     predicted = np.asarray(result.network(normal).logits.argmax(-1))
     confusion = [[((labels == i) & (predicted == j)).sum() for j in range(10)] for i in range(10)]
-    normalisation = {"mean": digits.mean, "std": digits.std}
+    known_task = {"task": digits.task()}
     for network, known in [
-        *((result, {}), (folder, {}), (dnas.open(folder), {}), (result.network, normalisation)),
+        *((result, {}), (folder, {}), (dnas.open(folder), {}), (result.network, known_task)),
     ]:
         evaluation = dnas.evaluate(network, other, batch_size=10, **known)
         np.testing.assert_array_equal(evaluation.confusion, confusion)
@@ -194,7 +194,7 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(result, folder, digits):
             others,
             "data: class 1 of 'digits' is 'one', but the network was trained to call it",
         ),
-        (result.network, digits, "mean and std must be given for a network alone"),
+        (result.network, digits, "task must be given for a network alone"),
         (folder, digits, "is not finished, 2 of 2 epochs are done"),
         (nnx.Linear, digits, "network must be .* got a"),
         (result, (images, labels), "data: expected an object of Dataset, got 'tuple'"),
@@ -203,8 +203,8 @@ def test_what_cannot_be_evaluated_is_said_in_a_line(result, folder, digits):
             dnas.evaluate(network, data)
         assert "\n" not in str(caught.value)
     three = dnas.data.from_arrays(images[:, 1:], labels % 3, images[:, 1:], labels % 3)
-    with pytest.raises(ValueError, match="3 classes, but the network tells 10 apart"):
-        dnas.evaluate(result.network, three, mean=digits.mean, std=digits.std)
+    with pytest.raises(ValueError, match="3 classes, but the network was trained to tell 10 apart"):
+        dnas.evaluate(result.network, three, task=digits.task())
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_without_a_directory_it_is_the_same_search_and_writes_nothing(whole, tmp
 def test_streamed_images_give_the_same_search(whole, monkeypatch):
     assert isinstance(datasets.make_feed([toy_data().train], 4, jax.random.key(0)), DeviceFeed)
     streaming = functools.partial(datasets.make_feed, device_budget=0)
-    monkeypatch.setattr(datasets.images, "make_feed", streaming)
+    monkeypatch.setattr(datasets.batched, "make_feed", streaming)
     result = run()
     for name, array in whole.trajectory.items():
         np.testing.assert_array_equal(array, result.trajectory[name])

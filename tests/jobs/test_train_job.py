@@ -125,7 +125,7 @@ def test_killed_training_resumes_bit_for_bit(trained, tmp_path, monkeypatch):
         return feed
 
     with monkeypatch.context() as patch:
-        patch.setattr(datasets.images, "make_feed", breaking)
+        patch.setattr(datasets.batched, "make_feed", breaking)
         with pytest.raises(RuntimeError, match="power cut"):
             trained(workdir=tmp_path / "killed")
     resumed = trained(workdir=tmp_path / "killed")

@@ -125,7 +125,7 @@ def test_every_pixel_and_label_of_both_splits_counts(arrays):
             assert differing(known, fingerprint_of(*changed, *arrays)) == {"train.content"}
             assert differing(known, fingerprint_of(*arrays, *changed)) == {"test.content"}
     fewer = fingerprint_of(*arrays, images[:-1], labels[:-1])
-    assert differing(known, fewer) == {"test.images", "test.content"}
+    assert differing(known, fewer) == {"test.examples", "test.content"}
     swapped = fingerprint_of(*arrays, images[::-1], labels[::-1])
     assert differing(known, swapped) == {"test.content"}
 
