@@ -9,6 +9,7 @@ from dnas import discretize
 from dnas.gradient.freeze import Frozen
 from dnas.jobs import doubts
 from dnas.space import Decision, Weighing
+from dnas.tasks import Classification
 
 ROWS, OPTIONS = ("0->1", "0->2", "1->2"), ("a", "b", "c", "d", "e")
 NOISE = 1e-3 * np.random.default_rng(0).normal(size=(3, 5))
@@ -70,9 +71,10 @@ def test_the_threshold_of_even_weights_is_that_of_logits_of_a_known_deviation():
 
 def test_a_loss_above_that_of_equal_logits_is_worse_than_chance():
     history = [{"train_loss": 1.0}, {"train_loss": math.log(10) + 0.01}]
-    assert "is 2.313, worse than chance (log 10 = 2.303)" in doubts.worse_than_chance(history, 10)
-    assert doubts.worse_than_chance(history, 11) is None
-    assert doubts.worse_than_chance(history[:1], 10) is None
+    chance = Classification((8, 8, 1), 10).chance
+    assert "is 2.313, worse than chance (2.303)" in doubts.worse_than_chance(history, chance)
+    assert doubts.worse_than_chance(history, math.log(11)) is None
+    assert doubts.worse_than_chance(history[:1], chance) is None
 
 
 @pytest.mark.parametrize(("at_once", "text"), [(0.89, None), (0.92, "froze 92%"), (1.0, "100%")])

@@ -53,5 +53,5 @@ def test_an_operation_of_ones_own_has_weights_if_its_module_has(monkeypatch):
 def test_tables_know_the_traits_of_their_options():
     tables = DARTS.subset("s3").decisions
     assert [traits.zero for traits in tables["normal"].traits] == [True, False, False]
-    rows, options = tables["normal"]  # two names still are a table
-    assert len(rows) == 14 and len(options) == 3
+    part, rows, options = tables["normal"]  # three names still are a table
+    assert part == "normal" and len(rows) == 14 and len(options) == 3
