@@ -43,8 +43,9 @@ def check_space(space: SearchSpace, task: Task, *, samples: int = 5, seed: int =
     drawn = [space.sample(rng) for _ in range(samples)]
     for genotype in drawn:
         _check_genotype(space, genotype)
-    again = space.sample(np.random.default_rng(seed))
-    expect(again == drawn[0], "the same generator samples another architecture")
+    rng = np.random.default_rng(seed)
+    again = [space.sample(rng) for _ in range(samples)]
+    expect(again == drawn, "the same generator samples another architecture")
     _check_refusal(space, drawn[0])
     outputs = _supernet_outputs(space, task)
     expect(outputs == _network_outputs(space, drawn[0], task), "its network has other outputs")

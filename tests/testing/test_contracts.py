@@ -1,6 +1,7 @@
 """The checks of spaces and relaxations pass on ours, and catch what is wrong."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -52,9 +53,12 @@ def test_spaces_whose_networks_carry_a_state_keep_it():
     check_space(spaces.Recurrent(channels=8, nodes=3), LanguageModelling(20, length=4))
 
 
+_SEEDS = itertools.count()
+
+
 class Unsteady(Two):
     def sample(self, rng):
-        return super().sample(np.random.default_rng())
+        return super().sample(np.random.default_rng(next(_SEEDS)))
 
 
 class Elsewhere(Two):
