@@ -134,9 +134,9 @@ class Racing:
         The race is a function of scores: to go on is to run it again with more of them.
         """
 
-        def judge(budget: int, sigmas: float, seed: int = 0) -> _Judge:
+        def judge(budget: int, sigmas: float, seed: int = 0) -> _Comparer:
             fidelity = Fidelity(budget, seed)
-            return _Judge(state.known.get(fidelity, {}), fidelity, sigmas)
+            return _Comparer(state.known.get(fidelity, {}), fidelity, sigmas)
 
         budget = self.longer * self.budget
         short, long = judge(self.budget, self.sigmas), judge(budget, self.decisive)
@@ -179,7 +179,7 @@ class _Wanted(Exception):
         self.proposal = proposal
 
 
-class _Judge:
+class _Comparer:
     """Compares architectures at one fidelity."""
 
     def __init__(self, known: Known, fidelity: Fidelity, sigmas: float):
@@ -214,16 +214,16 @@ class _Raced(NamedTuple):
     """A race as far as the known scores led; `wanted` is what it asks for."""
 
     walk: "_Walk"
-    short: _Judge
-    long: _Judge
-    others: Sequence[_Judge]
+    short: _Comparer
+    long: _Comparer
+    others: Sequence[_Comparer]
     wanted: Proposal
 
 
 class _Walk:
     """An architecture, and the moves that led to it as judges decided."""
 
-    def __init__(self, race: Racing, first: Genotype, judges: Sequence[_Judge]):
+    def __init__(self, race: Racing, first: Genotype, judges: Sequence[_Comparer]):
         self.race, self.judges = race, judges
         self.first = self.genotype = first
         self.moves: list[Move] = []
@@ -321,7 +321,7 @@ def _moves(race: Racing, genotype: Genotype, count: int) -> list[Move]:
     return single[: count - len(without)] + without
 
 
-def _climb(walk: _Walk, short: _Judge, count: int, rivals: int) -> None:
+def _climb(walk: _Walk, short: _Comparer, count: int, rivals: int) -> None:
     """Proposes what gains most in short trainings, until what is not significant is rejected."""
     moves = _moves(walk.race, walk.genotype, count - 1)
     short.train([walk.genotype, *map(walk.after, moves)])
