@@ -55,9 +55,11 @@ def make_space(config: Config, given: Collection[str] = ()) -> SearchSpace:
         if f"space.{key}" in given or "space.name" not in given:
             raise ValueError(f"config.space.{key} is not used by the space {name!r}")
         del settings[key]
+    # Hashable, as spaces must be.
+    frozen: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     with naming("config.space"):
-        subset = settings.pop("subset", None)
-        return space(**settings) if subset is None else DARTS.subset(subset, **settings)
+        subset = frozen.pop("subset", None)
+        return space(**frozen) if subset is None else DARTS.subset(subset, **frozen)
 
 
 def make_data(config: Config) -> datasets.Dataset:

@@ -100,7 +100,6 @@ def _evaluate(values: flags.FlagValues) -> None:
     }
     pool = given.pop("pool", 1)
     data = datasets.pooled(datasets.load(**{"name": trained_on["name"], **given}), pool)
-    run.task.check_fit(data.task(measured=False), data.name)
     same = data.describe()["test"] == trained_on["test"]
     evaluation = evaluate(run, data, batch_size=values.batch_size)
     which = "the test split of the training" if same else "another test split than the training's"

@@ -62,7 +62,7 @@ SCHEDULE = Type(
     "a number, or two: (first, last) of a linear schedule",
     lambda value: _is_number(value) or (_are_numbers(value) and len(value) == 2),
 )
-_PLAIN: Mapping[Any, Type] = {bool: TRUTH, str: TEXT, int: WHOLE, float: NUMBER, tuple: NUMBERS}
+_PLAIN: Mapping[Any, Type] = {bool: TRUTH, str: TEXT, int: WHOLE, float: NUMBER}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,11 +163,16 @@ def _type(annotation: Any) -> Type | None:
     members = _members(annotation)
     if members >= _SCHEDULE:
         return SCHEDULE
-    if any(typing.get_args(member)[:1] == (str,) for member in members):
-        return TEXTS
-    plain = [typing.get_origin(member) or member for member in members]
-    known = [_PLAIN[member] for member in plain if member in _PLAIN]
+    known = [found for member in members if (found := _PLAIN.get(member) or _sequence(member))]
     return known[0] if len(known) == 1 else None
+
+
+def _sequence(annotation: Any) -> Type | None:
+    """The type of tuples and sequences of texts or of numbers; None for any other annotation."""
+    items = set(typing.get_args(annotation)) - {Ellipsis}
+    if items == {str}:
+        return TEXTS
+    return NUMBERS if items and items <= {int, float} else None
 
 
 def _used_by(name: str, key: Key) -> Key:
@@ -184,8 +189,7 @@ def _space() -> Section:
     }
     for space in spaces.SPACES.values():
         own = {k: v for k, v in _fields(space).items() if isinstance(v, Key)}
-        plain = {k: v for k, v in own.items() if v.type not in (NUMBERS, TEXTS)}
-        found |= {k: _used_by(space.name, v) for k, v in plain.items() if k not in found}
+        found |= {k: _used_by(space.name, v) for k, v in own.items() if k not in found}
     return found | {"subset": Key(TEXT, "a subset of RobustDARTS, s1 to s4 (darts)")}
 
 

@@ -26,7 +26,7 @@ def get_config() -> Any:
         {
             "seed": 0,
             "preset": "darts",
-            "space": {"name": "recurrent", "channels": 300, "nodes": 8},
+            "space": {"name": "recurrent", "channels": 300, "nodes": 8, "word_dropout": 0.1},
             "data": {"name": "text", "level": "word", "bptt": 35, "temporal_regularization": 1e-3},
             "search": {
                 "epochs": 50,

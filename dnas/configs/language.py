@@ -20,6 +20,7 @@ def get_config() -> Any:
     config = darts_language.get_config()
     config.space.update(
         channels=32,
+        word_dropout=0.0,
         input_dropout=0.0,
         cell_dropout=0.0,
         hidden_dropout=0.0,

@@ -16,5 +16,4 @@ from dnas.configs import base
 
 def get_config() -> Any:
     """The settings; see `dnas search --help`."""
-    config = base.make("nas_bench_201")
-    return config
+    return base.make("nas_bench_201")

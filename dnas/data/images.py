@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import itertools
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -14,14 +14,16 @@ from dnas.data.batched import Batched
 from dnas.data.dataset import DEVICE_BUDGET, Examples, Split, describe_split, size_text
 from dnas.data.decoding import bar
 from dnas.tasks import Augment, Classification
+from dnas.tasks.images import ImageTask
 
+Kind = TypeVar("Kind", bound=ImageTask)
 STATISTICS_IMAGES = 50_000  # Images from which mean and standard deviation are computed.
 _SHOWN = 5  # classes that a line names
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LabelledImages(Batched):
-    """A set of labelled images for training and testing.
+class Images(Batched):
+    """A set of images and classes for training and testing.
 
     Attributes:
       name: the set's name.
@@ -33,6 +35,36 @@ class LabelledImages(Batched):
 
     classes: int
     class_names: tuple[str, ...] | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        return self.train.image_shape
+
+    @functools.cached_property
+    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return statistics(self.train)
+
+    def task_of(self, kind: type[Kind], augment: Augment | None, measured: bool) -> Kind:
+        """The task of that kind; see `dnas.data.Dataset.task`."""
+        mean, std = self._statistics if measured else (None, None)
+        how = augment or Augment()
+        return kind(self.image_shape, self.classes, mean, std, how, self.class_names)
+
+    def describe(self) -> dict[str, Any]:
+        """See `dnas.data.Dataset.describe`."""
+        return {
+            "name": self.name,
+            "image_shape": list(self.image_shape),
+            "classes": self.classes,
+            "train": describe_split(self.train),
+            "test": describe_split(self.test),
+        }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelledImages(Images):
+    """A set of images, each of one class; see `Images`."""
 
     def __post_init__(self):
         if self.train.image_shape != self.test.image_shape:
@@ -61,11 +93,6 @@ class LabelledImages(Batched):
         )
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of one image."""
-        return self.train.image_shape
-
-    @property
     def mean(self) -> tuple[float, ...]:
         """Mean of every channel of the train images, scaled to [0, 1]. See `std`."""
         return self._statistics[0]
@@ -81,29 +108,13 @@ class LabelledImages(Batched):
         """
         return self._statistics[1]
 
-    @functools.cached_property
-    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return statistics(self.train)
-
     def task(self, augment: Augment | None = None, *, measured: bool = True) -> Classification:
         """See `dnas.data.Dataset.task`."""
-        mean, std = self._statistics if measured else (None, None)
-        how = augment or Augment()
-        return Classification(self.image_shape, self.classes, mean, std, how, self.class_names)
+        return self.task_of(Classification, augment, measured)
 
     def check(self) -> None:
         """Raises ValueError where a class has no train images; see `check_classes`."""
         check_classes(self)
-
-    def describe(self) -> dict[str, Any]:
-        """See `dnas.data.Dataset.describe`."""
-        return {
-            "name": self.name,
-            "image_shape": list(self.image_shape),
-            "classes": self.classes,
-            "train": describe_split(self.train),
-            "test": describe_split(self.test),
-        }
 
 
 def many_sizes(sizes: collections.Counter, shown: int = 4) -> str:

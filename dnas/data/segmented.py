@@ -9,28 +9,19 @@ from typing import Any
 import numpy as np
 
 from dnas.data.arrays import array_of, images_of, names_of, read_npz
-from dnas.data.batched import Batched
-from dnas.data.dataset import ArraySource, Split, describe_split, size_text
-from dnas.data.images import absent_classes, statistics
+from dnas.data.dataset import ArraySource, Split, size_text
+from dnas.data.images import Images, absent_classes
 from dnas.tasks import Augment
 from dnas.tasks.segmentation import Segmentation
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SegmentedImages(Batched):
-    """A set of images with a label for each pixel.
+class SegmentedImages(Images):
+    """A set of images with a label for each pixel; see `dnas.data.images.Images`.
 
-    Attributes:
-      name: the set's name.
-      train: what search and training may use: ``image``, uint8 ``[N, H, W, C]``, and ``labels``,
-        uint8 ``[N, H, W]``.
-      test: likewise, for the final evaluation of a trained network alone.
-      classes: number of classes; labels are 0..classes-1, and larger ones are void.
-      class_names: their names, in the order of the labels; None where they have none.
+    Splits hold ``image``, uint8 ``[N, H, W, C]``, and ``labels``, uint8 ``[N, H, W]``. Labels from
+    `classes` on are void.
     """
-
-    classes: int
-    class_names: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         return f"SegmentedImages({self.summary})"
@@ -43,20 +34,9 @@ class SegmentedImages(Batched):
             f"{len(self.train):,} train images, {len(self.test):,} test images"
         )
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of one image."""
-        return self.train.image_shape
-
-    @functools.cached_property
-    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return statistics(self.train)
-
     def task(self, augment: Augment | None = None, *, measured: bool = True) -> Segmentation:
         """See `dnas.data.Dataset.task`."""
-        mean, std = self._statistics if measured else (None, None)
-        how = augment or Augment()
-        return Segmentation(self.image_shape, self.classes, mean, std, how, self.class_names)
+        return self.task_of(Segmentation, augment, measured)
 
     def check(self) -> None:
         """Raises ValueError where a class is nowhere in the train images."""
@@ -67,16 +47,6 @@ class SegmentedImages(Batched):
                 f"no train image of {self.name!r} has a pixel of the classes {absent}: they cannot "
                 "be learned; use more images, or number the classes that there are"
             )
-
-    def describe(self) -> dict[str, Any]:
-        """See `dnas.data.Dataset.describe`."""
-        return {
-            "name": self.name,
-            "image_shape": list(self.image_shape),
-            "classes": self.classes,
-            "train": describe_split(self.train),
-            "test": describe_split(self.test),
-        }
 
 
 def from_segmented_npz(path: str | os.PathLike, void: int | None = None) -> SegmentedImages:

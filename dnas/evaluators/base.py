@@ -1,5 +1,6 @@
 """The contract of evaluators: what an architecture is worth, and how sure that is."""
 
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -57,7 +58,7 @@ class Scores(NamedTuple):
     value: np.ndarray
     error: np.ndarray
     cost: np.ndarray
-    metrics: Mapping[str, np.ndarray] = {}
+    metrics: Mapping[str, np.ndarray] = types.MappingProxyType({})
 
     @classmethod
     def of(cls, scores: Sequence[Score]) -> "Scores":

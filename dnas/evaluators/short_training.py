@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Sequence
 
 import jax
@@ -18,13 +17,11 @@ from dnas.evaluators.supernet import forward, tuner, validator
 from dnas.genotype import Genotype
 from dnas.gradient.bilevel import Search, SearchState
 from dnas.runtime import initialize
-from dnas.runtime.ahead import Ahead
+from dnas.runtime.ahead import Ahead, at_a_time
 from dnas.runtime.journal import Journal
 from dnas.runtime.progress import Progress
 from dnas.space import SearchSpace
 from dnas.tasks import Task
-
-TRAININGS = 2  # at a time on a CPU, whose cores a small network leaves idle; more was not measured
 
 
 class ShortTraining:
@@ -121,9 +118,3 @@ class ShortTraining:
         state: SearchState = self._tune(steps)(self._first(seed), mix, steps)
         scores = self._validate(state.params, stacked([mix]))
         return scores._replace(cost=np.full(1, float(steps)))
-
-
-def at_a_time() -> int:
-    """How many trainings are run at a time."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(TRAININGS, cores or 1) if jax.default_backend() == "cpu" else 1

@@ -1,7 +1,7 @@
 """A trained supernet: what it is worth at mixing weights, and how it is trained on."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from dnas.runtime import loop, parallel, programs
 from dnas.runtime.journal import Journal
 from dnas.sequences import Carry
 from dnas.space import Mix, SearchSpace
-from dnas.tasks import Batch, Task
+from dnas.tasks import Batch, Sums, Task, added
 
 EXAMPLES = 1000
 _DECIDED = 10.0  # the size of the logits of rows that are decided
@@ -211,9 +211,9 @@ def validator(
     return validate
 
 
-def _score(task: Task, batches: Sequence[Mapping[str, np.ndarray]]) -> Score:
+def _score(task: Task, batches: Sequence[Sums]) -> Score:
     """The score of the summed batches; a loss that is NaN is the worst."""
-    sums = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64), 0), *batches)
+    sums = added(batches)
     value, error = task.score(sums)
     metrics = {name: np.inf if np.isnan(x) else x for name, x in task.metrics(sums).items()}
     return Score(value, error, 0.0, metrics)

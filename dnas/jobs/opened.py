@@ -82,6 +82,7 @@ class OpenedTraining:
       history: one dictionary for each epoch.
       settings: of the training, as its config.json holds them.
       own_space: the user's space, where `dnas.open` got one.
+      own_task: the user's task, likewise.
     """
 
     workdir: pathlib.Path
@@ -96,15 +97,27 @@ class OpenedTraining:
     history: list[dict[str, float]] = dataclasses.field(repr=False)
     settings: dict[str, Any] = dataclasses.field(repr=False)
     own_space: SearchSpace | None = dataclasses.field(default=None, repr=False)
+    own_task: Task | None = dataclasses.field(default=None, repr=False)
 
     @functools.cached_property
     def task(self) -> Task:
-        """What the network is for, with the normalisation of its inputs."""
+        """What the network is for, with the normalisation of its inputs.
+
+        Raises:
+          WorkdirError: it is a user's own, and `dnas.open` did not get it.
+        """
         facts = Workdir(self.workdir).read_json(train.NETWORK, _check_network)
         if facts is None:
             raise WorkdirError(
                 f"workdir: {self.workdir} holds no {train.NETWORK}, which tells the network's "
                 "task: an earlier version of dnas wrote it"
+            )
+        if self.own_task is not None:
+            return self.own_task
+        if facts["task"] not in tasks.TASKS:
+            raise WorkdirError(
+                f"workdir: the network in {self.workdir} is for the task {facts['task']!r}, which "
+                "is not one of the package: give it, dnas.open(workdir, task=data.task())"
             )
         return tasks.rebuild(facts)
 
@@ -130,18 +143,19 @@ class OpenedTraining:
         """The network with its weights; see `dnas.jobs.train.TrainResult`. Read when asked for.
 
         Raises:
-          WorkdirError: as for `space`.
+          WorkdirError: as for `space` and `task`.
           dnas.runtime.checkpoints.CheckpointError: there are no weights yet, or they are damaged.
         """
         training = supervised(
             self.space,
             self.genotype,
             self.task,
-            Recipe(**self.settings["train"]),
+            recipe := Recipe(**self.settings["train"]),
             total_steps=1,
         )
-        # Weights alone: the optimizer's state is for resuming.
-        state = jax.eval_shape(training.init, jax.random.key(0))._replace(opt_state=None)
+        state = jax.eval_shape(training.init, jax.random.key(0))
+        if not recipe.averaging:  # the optimizer's state is for resuming, else it has the average
+            state = state._replace(opt_state=None)
         _, state = checkpoints.read_part(self.workdir / "checkpoints", state)
         return training.network(jax.device_put(state))
 
@@ -156,7 +170,7 @@ class OpenedTraining:
 
 
 def open(
-    workdir: str | os.PathLike, space: SearchSpace | None = None
+    workdir: str | os.PathLike, space: SearchSpace | None = None, task: Task | None = None
 ) -> OpenedSearch | OpenedTraining:
     """Reads the directory of a search or of a training, whatever devices and kernels it ran on.
 
@@ -166,10 +180,11 @@ def open(
       workdir: the directory.
       space: of the network, where a training was of a user's own space; those of the package are
         rebuilt from the settings in the directory.
+      task: of the network, likewise.
 
     Raises:
       dnas.runtime.workdir.WorkdirError: the directory holds no run, or several.
-      ValueError: the space is not the one of the training.
+      ValueError: space or task is not that of the training.
     """
     path = resolved(workdir)
     settings = Workdir(path).read_json("config.json", _check_settings) if path.is_dir() else None
@@ -179,7 +194,7 @@ def open(
     if "search" in settings:
         return _search(path, settings)
     if "genotype" in settings and "seed" in settings:
-        return _training(path, settings, space)
+        return _training(path, settings, space, task)
     if "stage" in settings:
         raise WorkdirError(f"workdir: {path} is a stage of a search: open {path.parent}")
     runs = sorted(
@@ -266,13 +281,14 @@ def _check_report(report: Any) -> None:
 
 
 def _check_network(network: Any) -> None:
-    if not isinstance(network, dict):
+    if not isinstance(network, dict) or not isinstance(network.get("task"), str):
         raise ValueError("it does not tell the network's task")
-    tasks.rebuild(network)
+    if network["task"] in tasks.TASKS:
+        tasks.rebuild(network)
 
 
 def _training(
-    path: pathlib.Path, settings: dict[str, Any], space: SearchSpace | None
+    path: pathlib.Path, settings: dict[str, Any], space: SearchSpace | None, task: Task | None
 ) -> OpenedTraining:
     if space is not None:
         check_space(space)
@@ -281,6 +297,13 @@ def _training(
         if lines := differences({"space": settings["space"]}, given, code):
             raise ValueError(
                 f"space: it is not the one of the training in {path}: {'; '.join(lines)}"
+            )
+    if task is not None:
+        stored = Workdir(path).read_json(train.NETWORK, _check_network) or {}
+        given = json.loads(json.dumps(task.describe()))
+        if lines := differences({"task": stored}, {"task": given}, ()):
+            raise ValueError(
+                f"task: it is not the one of the training in {path}: {'; '.join(lines)}"
             )
     facts = Workdir(path).read_sealed(train.RESULT)
     known = {name: None if facts is None else facts.get(name) for name in _FACTS}
@@ -295,6 +318,7 @@ def _training(
         history=_history(path),
         settings=settings,
         own_space=space,
+        own_task=task,
     )
 
 

@@ -129,8 +129,7 @@ def darts_recipe(**changes: Any) -> Recipe:
         flip=True,
         cutout=16,
     )
-    checks.names("a recipe", changes, [field.name for field in dataclasses.fields(Recipe)])
-    return dataclasses.replace(published, **changes)
+    return _changed(published, changes)
 
 
 def nas_bench_201_recipe(**changes: Any) -> Recipe:
@@ -150,8 +149,7 @@ def nas_bench_201_recipe(**changes: Any) -> Recipe:
         crop_padding=4,
         flip=True,
     )
-    checks.names("a recipe", changes, [field.name for field in dataclasses.fields(Recipe)])
-    return dataclasses.replace(published, **changes)
+    return _changed(published, changes)
 
 
 def recurrent_recipe(**changes: Any) -> Recipe:
@@ -173,8 +171,12 @@ def recurrent_recipe(**changes: Any) -> Recipe:
         clip_norm=0.25,
         averaging=5,
     )
+    return _changed(published, changes)
+
+
+def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     checks.names("a recipe", changes, [field.name for field in dataclasses.fields(Recipe)])
-    return dataclasses.replace(published, **changes)
+    return dataclasses.replace(recipe, **changes)
 
 
 def warn_of_stem(space: SearchSpace, recipe: Recipe) -> None:

@@ -18,6 +18,7 @@ from dnas.runtime import parallel as parallels
 from dnas.runtime.progress import heeds_progress
 from dnas.runtime.workdir import open_workdir
 from dnas.space import SearchSpace
+from dnas.tasks import batch_of
 
 # What the user wrote, noted beside what it stands for; only that is compared.
 FREE = ("given",)
@@ -94,11 +95,9 @@ def search(
         check_table(table, space, data.name)
     stages.check(preset, space, epochs, data.task(augment, measured=False))
     data.check()  # may read all examples, so it comes last
-    settings = describe(space, data, preset, seed, augment)
+    settings = describe(space, data, preset, seed, augment, parallel)
     settings["search"] |= {"epochs": epochs, "batch_size": batch_size}
-    settings["parallel"] = fingerprint.of_devices(parallel)
-    if config is not None:
-        settings["given"] = config
+    settings |= {} if config is None else {"given": config}
     setting = stages.Setting(
         data, seed, batch_size, augment, parallels.make(parallel), chunk, progress
     )
@@ -128,7 +127,7 @@ def check_batch(data: datasets.Dataset, batch_size: int, parallel: str) -> None:
 def check_augment(data: datasets.Dataset, augment: datasets.Augment) -> None:
     """Raises ValueError unless the examples are large enough for the augmentation."""
     task = data.task(augment, measured=False)
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), task.examples)
+    batch = batch_of(task.examples, 1)
     # Traces; compiles nothing.
     jax.eval_shape(lambda key, batch: task.prepare(key, batch, True), jax.random.key(0), batch)
 
@@ -145,6 +144,7 @@ def describe(
     preset: Preset,
     seed: int,
     augment: datasets.Augment,
+    parallel: str,
 ) -> dict[str, Any]:
     """The settings of a search as plain data, by which a directory recognises its run."""
     return {
@@ -152,4 +152,5 @@ def describe(
         "space": fingerprint.of_space(space),
         "data": {**fingerprint.of_data(data), **augment._asdict()},
         "search": {"preset": type(preset).__name__, **fingerprint.attributes(preset)},
+        "parallel": fingerprint.of_devices(parallel),
     }

@@ -16,7 +16,7 @@ from dnas.choices import ones
 from dnas.jobs import trajectory
 from dnas.jobs.trajectory import Recorder, tables
 from dnas.jobs.watch import Watch
-from dnas.nn.supernet import carry
+from dnas.nn.supernet.inherit import inherit, inherit_alphas
 from dnas.presets.preset import Preset
 from dnas.presets.stages import Span, spans
 from dnas.runtime import initialize, loop
@@ -184,18 +184,15 @@ def _run_stage(
     data, devices = setting.data, setting.devices
     feed = data.feed(data.halves(setting.seed), setting.batch_size, feed_key)
 
-    options: dict[str, Any] = {} if span is None else {"span": span}
-    if isinstance(space, sequences.Carrying):
-        options["carry"] = space.initial_carry(setting.batch_size)
-
     def build(preset: Preset, axis_name: str | None = None) -> Any:
         return preset.build(
             space,
             setting.task,
             steps_per_epoch=feed.steps_per_epoch,
             epochs=epochs if span is None else span.epochs,
+            carry=sequences.initial_carry(space, setting.batch_size),
             axis_name=axis_name,
-            **options,
+            span=span,
         )
 
     method = build(preset, devices.axis_name)
@@ -203,7 +200,8 @@ def _run_stage(
     state = initialize.compiled(method.init)(init_key)
     initial = {name: np.array(x) for name, x in state.alphas.items()}
     if before is not None and span is not None:
-        state = _carried(before, space, state, span.first * feed.steps_per_epoch)
+        step = span.first * feed.steps_per_epoch
+        state = _inherited(before, space, state, step, setting.task)
     recorder = Recorder(space, files, jax.jit(method.mix), state)
     watch = Watch(preset, space, recorder, alone, feed)
 
@@ -246,12 +244,12 @@ def _run_stage(
     )
 
 
-def _carried(before: Searched, space: SearchSpace, state: Any, step: int) -> Any:
+def _inherited(before: Searched, space: SearchSpace, state: Any, step: int, task: Task) -> Any:
     """The first state of a stage that goes on from another."""
     old = before.state
 
     def weights(old_tree, new_tree):
-        return carry.carry(before.space, old_tree, space, new_tree)
+        return inherit(before.space, old_tree, space, new_tree, task)
 
     weight_opt = optax.tree.set(state.weight_opt, count=jnp.asarray(step, jnp.int32))
     momentum = optax.tree.get(old.weight_opt, "trace")
@@ -260,7 +258,7 @@ def _carried(before: Searched, space: SearchSpace, state: Any, step: int) -> Any
         weight_opt = optax.tree.set(weight_opt, trace=weights(momentum, fresh))
     return state._replace(
         params=weights(old.params, state.params),
-        alphas=carry.carry_alphas(before.space, old.alphas, space, state.alphas),
+        alphas=inherit_alphas(before.space, old.alphas, space, state.alphas),
         weight_opt=weight_opt,
         step=jnp.asarray(step, jnp.int32),
     )

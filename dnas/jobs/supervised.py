@@ -1,5 +1,7 @@
 """The step that trains the network of one genotype."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -83,71 +85,107 @@ def supervised(
     Raises:
       ValueError: the genotype, or the recipe's auxiliary head, does not fit the space.
     """
-    dtype = jnp.dtype(recipe.dtype)
     optimizer = recipes.optimizer(recipe, total_steps)
     initial = sequences.initial_carry(space, recipe.batch_size)
 
-    def build(key):
-        network = space.network(
-            genotype, task, rngs=nnx.Rngs(key), auxiliary=recipe.auxiliary_weight > 0
-        )
-        graph, params, batch_stats = nnx.split(network, nnx.Param, nnx.BatchStat)
-        return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+    def build(key: jax.Array) -> nnx.Module:
+        auxiliary = recipe.auxiliary_weight > 0
+        return space.network(genotype, task, rngs=nnx.Rngs(key), auxiliary=auxiliary)
 
-    graph = jax.eval_shape(build, jax.random.key(0))[0]
+    graph = nnx.graphdef(nnx.eval_shape(lambda: build(jax.random.key(0))))
+    parts = Parts(build, graph, task, recipe, optimizer, initial, total_steps, axis_name)
+    return Training(
+        functools.partial(init, parts),
+        functools.partial(step, parts),
+        functools.partial(network_of, parts),
+        functools.partial(apply, parts),
+    )
 
-    def merge(params, batch_stats):
-        return nnx.merge(graph, nnx.State(params), nnx.State(batch_stats))
 
-    def init(key: jax.Array) -> TrainState:
-        network_key, run_key = jax.random.split(key)
-        _, params, batch_stats = build(network_key)
-        return TrainState(
-            params, batch_stats, optimizer.init(params), run_key, jnp.int32(0), initial
-        )
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+    """What a training is made of; see `supervised`.
 
-    def loss_fn(params, batch_stats, key, step, carry, batch):
-        batch_key, path_key = jax.random.split(key)
-        inputs, targets = task.prepare(batch_key, batch, True)
-        network = merge(_cast(params, dtype), batch_stats)
-        drop = recipes.drop_path(recipe, step, total_steps) if recipe.drop_path else None
-        carry = sequences.begun(carry, initial, batch)
-        output, carry = sequences.read(
-            network, _cast(inputs, dtype), carry, train=True, key=path_key, drop_path=drop
-        )
-        loss, sums = task.loss(output.logits, targets)
-        if recipe.auxiliary_weight:
-            loss += recipe.auxiliary_weight * task.loss(output.auxiliary, targets)[0]
-        batch_stats = _cast(nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)), jnp.float32)
-        return loss, (batch_stats, sums, carry)
+    Attributes:
+      build: ``key -> network`` with its initial weights.
+      graph: the network without its arrays.
+      optimizer: of the recipe, for that many steps.
+      initial: the carry with which a sequence begins.
+    """
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Sums]]:
-        key = jax.random.fold_in(state.key, state.step)
-        if axis_name is not None:
-            key = jax.random.fold_in(key, lax.axis_index(axis_name))
-        grads, (batch_stats, sums, carry) = jax.grad(loss_fn, has_aux=True)(
-            state.params, state.batch_stats, key, state.step, state.carry, batch
-        )
-        if axis_name is not None:
-            grads, batch_stats = lax.pmean((grads, batch_stats), axis_name)
-            sums = lax.psum(sums, axis_name)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = cast(Arrays, optax.apply_updates(state.params, updates))
-        new = TrainState(params, batch_stats, opt_state, state.key, state.step + 1, carry)
-        return new, {"train": sums}
+    build: Callable[[jax.Array], nnx.Module]
+    graph: nnx.GraphDef
+    task: Task
+    recipe: Recipe
+    optimizer: optax.GradientTransformation
+    initial: sequences.Carry
+    total_steps: int
+    axis_name: str | None
 
-    def network(state: TrainState) -> nnx.Module:
-        params = recipes.tested(recipe, state.params, state.opt_state)
-        return merge(params, state.batch_stats)
+    def merge(self, params: Arrays, batch_stats: Arrays) -> nnx.Module:
+        """The network with these arrays."""
+        return nnx.merge(self.graph, nnx.State(params), nnx.State(batch_stats))
 
-    def apply(
-        state: TrainState, inputs: Any, carry: sequences.Carry
-    ) -> tuple[Any, sequences.Carry]:
-        key = jax.random.fold_in(state.key, state.step)  # for operations that are random
-        output, carry = sequences.read(network(state), inputs, carry, train=False, key=key)
-        return output.logits, carry
 
-    return Training(init, step, network, apply)
+def init(parts: Parts, key: jax.Array) -> TrainState:
+    """The first state."""
+    network_key, run_key = jax.random.split(key)
+    _, *states = nnx.split(parts.build(network_key), nnx.Param, nnx.BatchStat)
+    params, batch_stats = map(nnx.to_pure_dict, states)
+    opt_state = parts.optimizer.init(params)
+    return TrainState(params, batch_stats, opt_state, run_key, jnp.int32(0), parts.initial)
+
+
+def loss(
+    parts: Parts, params: Arrays, state: TrainState, key: jax.Array, batch: Batch
+) -> tuple[jax.Array, tuple[Arrays, Sums, sequences.Carry]]:
+    """The loss of a batch at some weights, with the new running averages, sums and carry."""
+    task, recipe, dtype = parts.task, parts.recipe, jnp.dtype(parts.recipe.dtype)
+    batch_key, path_key = jax.random.split(key)
+    inputs, targets = task.prepare(batch_key, batch, True)
+    network = parts.merge(_cast(params, dtype), state.batch_stats)
+    drop = recipes.drop_path(recipe, state.step, parts.total_steps) if recipe.drop_path else None
+    carry = sequences.begun(state.carry, parts.initial, batch)
+    output, carry = sequences.read(
+        network, _cast(inputs, dtype), carry, train=True, key=path_key, drop_path=drop
+    )
+    value, sums = task.loss(output.logits, targets)
+    if recipe.auxiliary_weight:
+        value += recipe.auxiliary_weight * task.loss(output.auxiliary, targets)[0]
+    batch_stats = _cast(nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)), jnp.float32)
+    return value, (batch_stats, sums, carry)
+
+
+def step(parts: Parts, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Sums]]:
+    """Moves the weights along the gradient of the loss of a batch."""
+    key, axis_name = jax.random.fold_in(state.key, state.step), parts.axis_name
+    if axis_name is not None:
+        key = jax.random.fold_in(key, lax.axis_index(axis_name))
+    gradient = jax.grad(lambda params: loss(parts, params, state, key, batch), has_aux=True)
+    grads, (batch_stats, sums, carry) = gradient(state.params)
+    if axis_name is not None:
+        grads, batch_stats = lax.pmean((grads, batch_stats), axis_name)
+        sums = lax.psum(sums, axis_name)
+    updates, opt_state = parts.optimizer.update(grads, state.opt_state, state.params)
+    params = cast(Arrays, optax.apply_updates(state.params, updates))
+    new = TrainState(params, batch_stats, opt_state, state.key, state.step + 1, carry)
+    return new, {"train": sums}
+
+
+def network_of(parts: Parts, state: TrainState) -> nnx.Module:
+    """The network with the weights of a state, or with their average."""
+    params = recipes.tested(parts.recipe, state.params, state.opt_state)
+    return parts.merge(params, state.batch_stats)
+
+
+def apply(
+    parts: Parts, state: TrainState, inputs: Any, carry: sequences.Carry
+) -> tuple[Any, sequences.Carry]:
+    """What the network of a state says of prepared inputs, outside of training."""
+    key = jax.random.fold_in(state.key, state.step)  # for operations that are random
+    network = network_of(parts, state)
+    output, carry = sequences.read(network, inputs, carry, train=False, key=key)
+    return output.logits, carry
 
 
 def _cast(tree: Any, dtype: jnp.dtype) -> Any:

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import numpy as np
 
 from dnas import sequences
 from dnas.runtime import programs
-from dnas.tasks import Batch, Evaluation, Task
+from dnas.tasks import Batch, Evaluation, Task, added
 
 # (state, prepared inputs, carry) -> (outputs, carry)
 Apply = Callable[[Any, Any, sequences.Carry], tuple[Any, sequences.Carry]]
@@ -44,8 +43,6 @@ def make_evaluate(
                 carry = sequences.initial_carry(owner, len(weights))
             found, carry = tally(state, carry, batch, weights)
             sums.append(found)
-        sums = jax.device_get(sums)
-        added = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64), 0), *sums)
-        return task.evaluation(added)
+        return task.evaluation(added(jax.device_get(sums)))
 
     return evaluate

@@ -25,7 +25,7 @@ from dnas.runtime import parallel as parallels
 from dnas.runtime.progress import heeds_progress
 from dnas.runtime.workdir import DamagedError, Workdir, open_workdir
 from dnas.space import SearchSpace
-from dnas.tasks import Score, Task, summary
+from dnas.tasks import Score, Task, batch_of, summary
 
 RESULT = "result.json"
 NETWORK = "network.json"  # what else it takes to use the network without its data set
@@ -273,7 +273,7 @@ def check(
     # Tracing a step meets all that examples can be too small for.
     training = _training(space, genotype, data, recipe, task)
     size = recipe.batch_size // devices.devices
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), task.examples)
+    batch = batch_of(task.examples, size)
     state = jax.eval_shape(training.init, jax.random.key(0))
     memory.check_weights("network", sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)))
     jax.eval_shape(training.step, state, batch)

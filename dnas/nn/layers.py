@@ -160,6 +160,18 @@ class Linear(nnx.Module):
         return x @ self.kernel[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
 
 
+class PooledLinear(Linear):
+    """An affine map of the deepest features, averaged over all places."""
+
+    def __call__(self, features: tuple[jax.Array, ...]) -> jax.Array:
+        """Maps features ``[batch, ..., channels_in]``, the last of several, to ``[batch, out]``.
+
+        Features ``[batch, channels_in]`` have no places to average over.
+        """
+        deepest = features[-1]
+        return super().__call__(deepest.mean(tuple(range(1, deepest.ndim - 1))))
+
+
 def drop_path(x: jax.Array, probability: jax.Array, key: jax.Array | None) -> jax.Array:
     """Drops whole images of a batch and scales the rest (Larsson et al., 2017).
 

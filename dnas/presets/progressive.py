@@ -55,7 +55,7 @@ def drnas(**changes) -> Preset:
     is the divergence that the program has as an option.
 
     Channels that a wider stage adds repeat the old ones in order, where the program draws them at
-    random (see `dnas.nn.supernet.carry`), and alphas' Adam starts anew in the second stage. In the
+    random (see `dnas.nn.supernet.inherit`). Alphas' Adam starts anew in the second stage. In the
     DARTS space the published numbers are others: a learning rate of 0.1 that ends at 0, 6e-4 for
     alphas, two stages of 25 epochs with a sixth and a quarter of the channels and 7 and 4
     candidates.

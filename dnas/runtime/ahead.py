@@ -1,9 +1,14 @@
 """Calls that begin before their results are asked for, some of them at a time."""
 
 import contextvars
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+
+import jax
+
+TRAININGS = 2  # at a time on a CPU, whose cores a small network leaves idle; more was not measured
 
 
 class Ahead:
@@ -46,3 +51,9 @@ class Ahead:
                 context = contextvars.copy_context()  # whether bars are shown, for instance
                 self._begun[i] = self._pool.submit(context.run, self._function, i)
         return self._begun.pop(number).result()
+
+
+def at_a_time() -> int:
+    """How many trainings of small networks are run at a time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(TRAININGS, cores or 1) if jax.default_backend() == "cpu" else 1

@@ -33,7 +33,7 @@ from dnas.genotype import Genotype
 from dnas.nn.initial import initialise, uniform
 from dnas.nn.layers import dropout
 from dnas.space import Decision, Mix, NetworkOutput
-from dnas.spaces.validation import check_rows
+from dnas.spaces.validation import check_headless, check_rows
 from dnas.tasks import Task
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
@@ -119,8 +119,7 @@ class Dense:
         self, genotype: Genotype, task: Task, *, rngs: nnx.Rngs, auxiliary: bool = False
     ) -> "Network":
         """The network of one genotype."""
-        if auxiliary:
-            raise ValueError(f"the space {self.name!r} has no auxiliary head; leave it off")
+        check_headless(self.name, auxiliary)
         return initialise(Network(self, genotype, task, rngs=rngs), rngs)
 
     def discretize(self, mix: Mapping[str, ArrayLike]) -> Genotype:

@@ -36,6 +36,7 @@ from dnas.spaces.validation import (
     check_call,
     check_choices,
     check_counts,
+    check_headless,
     check_images,
     check_mixing,
     check_part,
@@ -114,8 +115,7 @@ class NASBench201:
         self, genotype: Genotype, task: Task, *, rngs: nnx.Rngs, auxiliary: bool = False
     ) -> "Network":
         """The network of one genotype; this space has no auxiliary head."""
-        if auxiliary:
-            raise ValueError(f"the space {self.name!r} has no auxiliary head; leave it off")
+        check_headless(self.name, auxiliary)
         self.validate(genotype)
         check_images(self.name, task)
         return initialise(Network(self, genotype, task, rngs=rngs), rngs)

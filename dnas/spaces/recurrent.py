@@ -24,12 +24,11 @@ from dnas.nn.initial import initialise
 from dnas.nn.supernet.weights import rows
 from dnas.space import Decision, Traits
 from dnas.spaces import published, recurrent_networks
-from dnas.spaces.recurrent_networks import ACTIVATIONS
-from dnas.spaces.validation import check_choices, check_counts, check_tokens
+from dnas.spaces.recurrent_networks import ACTIVATIONS, NONE
+from dnas.spaces.validation import check_choices, check_counts, check_headless, check_tokens
 from dnas.tasks.task import Task
 
 PART = "recurrent"
-NONE = "none"
 OPERATIONS = (NONE, *ACTIVATIONS)
 AVERAGES = ("all", "leaves")
 DROPOUTS = ("word_dropout", "input_dropout", "cell_dropout", "hidden_dropout", "output_dropout")
@@ -60,7 +59,8 @@ class Recurrent:
       operations: candidates on every edge.
       average: of which nodes the output is the mean: ``'all'``, as in DARTS, or ``'leaves'``, those
         that no other node takes, as in ENAS. Supernets average all.
-      word_dropout: share of the words that are left out wherever they stand in a batch.
+      word_dropout: share of the words that are left out wherever they stand in a batch, in the
+        networks of genotypes; supernets leave out none.
       input_dropout: share of the embedding's elements that are dropped.
       cell_dropout: likewise where the embedding enters the cell.
       hidden_dropout: likewise of the last output and of every node, where a matrix reads them.
@@ -122,8 +122,7 @@ class Recurrent:
 
         The output is a `dnas.space.NetworkOutput` with the outputs of the task's head.
         """
-        if auxiliary:
-            raise ValueError(f"the space {self.name!r} has no auxiliary head; leave it off")
+        check_headless(self.name, auxiliary)
         self.validate(genotype)
         check_tokens(self.name, task)
         return initialise(recurrent_networks.Network(self, genotype, task, rngs=rngs), rngs)

@@ -5,7 +5,7 @@ leads from a node's state ``s`` to the next one, with ``[c, h] = s @ W`` (Zilly 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,13 @@ from dnas import edges
 from dnas.genotype import Genotype
 from dnas.nn.initial import uniform
 from dnas.space import Mix, NetworkOutput
-from dnas.tasks.task import Task
+from dnas.tasks.task import Task, TokenHead
 
 if TYPE_CHECKING:
     from dnas.spaces.recurrent import Recurrent
 
 Activation = Callable[[jax.Array], jax.Array]
+NONE = "none"
 ACTIVATIONS: Mapping[str, Activation] = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
@@ -112,7 +113,7 @@ def mixed_cell(
         product = (read.reshape(-1, channels) @ kernel).reshape(count, batch, -1)
         gate, candidate = jnp.split(product, 2, -1)
         mix = weights[first : first + count, :, None, None]
-        chosen = [(k, ACTIVATIONS[name]) for k, name in enumerate(options) if name != "none"]
+        chosen = [(k, ACTIVATIONS[name]) for k, name in enumerate(options) if name != NONE]
         # sum_k p_k (s + c (f_k - s)) = P s + c (sum_k p_k f_k - P s) with P = sum_k p_k
         kept = sum(mix[:, k] for k, _ in chosen) * states
         activated = sum(mix[:, k] * activation(candidate) for k, activation in chosen)
@@ -122,24 +123,20 @@ def mixed_cell(
     return states[1:].mean(0)
 
 
-class TokenHead(Protocol):
-    """The head that a task about tokens makes."""
-
-    def embed(self, tokens: jax.Array, drop: float, key: jax.Array | None) -> jax.Array:
-        """Features ``[..., channels]`` of tokens ``[...]``, some of which are left out."""
-        ...
-
-    def __call__(self, features: tuple[jax.Array, ...]) -> Any:
-        """Outputs of the cell's ``[batch, time, channels]``: as they are, and after dropout."""
-
-
 class Model(nnx.Module):
     """What supernet and discrete network share: all weights, and the way through a sequence."""
 
     def __init__(self, space: "Recurrent", task: Task, *, rngs: nnx.Rngs):
         channels = space.channels
         self.space = space
-        self.head = cast(TokenHead, task.head((channels, channels), rngs=rngs))
+        head = task.head((channels, channels), rngs=rngs)
+        if not isinstance(head, TokenHead):
+            raise ValueError(
+                f"the head of the task {task.name!r} is a {type(head).__name__}; recurrent "
+                "networks need a dnas.tasks.TokenHead, with a method `embed`"
+            )
+        self.head: Any = head
+        self.word_dropout = 0.0
         self.entry = uniform((2 * channels, 2 * channels), BOUND)
         self.kernels = uniform((space.nodes, channels, 2 * channels), BOUND)
 
@@ -167,9 +164,7 @@ class Model(nnx.Module):
             dropout_mask(k, rate, carry.shape) for k, rate in zip(keys, rates, strict=True)
         )
         # Time comes first in here.
-        x = cast(Any, self.head).embed(
-            tokens.T, 0.0 if key is None else space.word_dropout, word_key
-        )
+        x = self.head.embed(tokens.T, 0.0 if key is None else self.word_dropout, word_key)
         x = masked(masked(x, embedded), inner)
         entry = self.entry[...].astype(x.dtype)
         # The input's part of node 0 needs no recurrence: one product for all times.
@@ -223,6 +218,7 @@ class Network(Model):
         nodes = {edges.ends(r)[1]: (o, edges.ends(r)[0]) for r, o in genotype[part].items()}
         self.nodes = tuple(nodes[node] for node in sorted(nodes))
         self.output = tuple(space.output(genotype))
+        self.word_dropout = space.word_dropout
 
     def __call__(
         self,

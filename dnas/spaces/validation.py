@@ -86,6 +86,12 @@ def check_call(mixing: Mixing, key: Any, auxiliary_skip: Any, skip_dropout: Any)
         raise ValueError("skip_dropout needs a PRNG key: call the supernet with key=")
 
 
+def check_headless(space: str, auxiliary: bool) -> None:
+    """Raises ValueError where an auxiliary head is asked for, which networks of a space lack."""
+    if auxiliary:
+        raise ValueError(f"the space {space!r} has no auxiliary head; leave it off")
+
+
 def check_images(space: str, task: Task) -> None:
     """Raises ValueError unless a task is about images, which networks of a space read."""
     inputs = task.inputs

@@ -6,7 +6,7 @@ A strategy proposes architectures and learns from their scores (`ask` and `tell`
 >>> import dnas
 >>> from dnas import evaluators, strategies
 >>> space = dnas.spaces.NASBench201()
->>> def convolutions(genotypes, fidelity):
+>>> def convolutions(genotypes, fidelity=evaluators.Fidelity()):
 ...     counts = [sum("conv" in op for op in g["cell"].values()) for g in genotypes]
 ...     return evaluators.Scores.of([evaluators.Score(n, 0.0, 1.0, {}) for n in counts])
 >>> strategy = strategies.LocalSearch(space)

@@ -15,7 +15,18 @@ from dnas.tasks.classification import Classification, ClassificationEvaluation
 from dnas.tasks.language import LanguageEvaluation, LanguageModelling
 from dnas.tasks.regression import Regression, RegressionEvaluation
 from dnas.tasks.segmentation import Segmentation, SegmentationEvaluation
-from dnas.tasks.task import Batch, Evaluation, Measure, Score, Sums, Task, summary
+from dnas.tasks.task import (
+    Batch,
+    Evaluation,
+    Measure,
+    Score,
+    Sums,
+    Task,
+    TokenHead,
+    added,
+    batch_of,
+    summary,
+)
 
 __all__ = [
     "TASKS",
@@ -34,6 +45,9 @@ __all__ = [
     "SegmentationEvaluation",
     "Sums",
     "Task",
+    "TokenHead",
+    "added",
+    "batch_of",
     "normalise",
     "preprocess",
     "rebuild",
@@ -46,7 +60,7 @@ TASKS: Mapping[str, type] = {kind.name: kind for kind in _ALL}
 
 
 def rebuild(facts: Mapping[str, Any]) -> Task:
-    """The task that `Task.describe` described.
+    """The task of the package that `Task.describe` described.
 
     Raises:
       ValueError: there is no such task, or it does not have these attributes.

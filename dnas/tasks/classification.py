@@ -1,7 +1,6 @@
 """The task of telling classes of images apart."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -13,53 +12,20 @@ import optax
 from flax import nnx
 
 from dnas.nn.initial import started
-from dnas.nn.layers import Linear
-from dnas.tasks.augment import Augment, normalise, preprocess
-from dnas.tasks.task import Batch, Measure, Score, Sums, Task
+from dnas.nn.layers import PooledLinear
+from dnas.tasks.augment import normalise, preprocess
+from dnas.tasks.images import ImageTask
+from dnas.tasks.task import Batch, Measure, Score, Sums
 
-NOTHING = Augment()
 _COLUMNS = 20  # classes up to which the confusion matrix is printed
 
 
-class Classifier(Linear):
-    """An affine map of the deepest features, averaged over all places."""
-
-    def __call__(self, features: tuple[jax.Array, ...]) -> jax.Array:
-        """Logits ``[batch, classes]`` of ``[batch, height, width, channels]`` for instance.
-
-        Features ``[batch, channels]`` have no places to average over.
-        """
-        deepest = features[-1]
-        return super().__call__(deepest.mean(tuple(range(1, deepest.ndim - 1))))
-
-
 @dataclasses.dataclass(frozen=True)
-class Classification:
-    """Images of one shape, each of one class.
-
-    Attributes:
-      image_shape: height, width and channels of one image.
-      classes: number of classes.
-      mean: of the train images' channels, scaled to [0, 1]; zeros by default.
-      std: standard deviation of the channels, likewise; ones by default.
-      augment: what is done to images in training.
-      class_names: names of the classes, in the order of the labels; None where they have none.
-    """
-
-    image_shape: tuple[int, int, int]
-    classes: int
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    augment: Augment = NOTHING
-    class_names: tuple[str, ...] | None = None
+class Classification(ImageTask):
+    """Images of one shape, each of one class; see `dnas.tasks.images.ImageTask`."""
 
     name: ClassVar[str] = "classification"
     measure: ClassVar[Measure] = Measure("accuracy", 100.0, " %")
-
-    @property
-    def inputs(self) -> jax.ShapeDtypeStruct:
-        """A normalised image, float32."""
-        return jax.ShapeDtypeStruct(self.image_shape, jnp.float32)
 
     @property
     def examples(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -67,20 +33,9 @@ class Classification:
         image = jax.ShapeDtypeStruct(self.image_shape, jnp.uint8)
         return {"image": image, "label": jax.ShapeDtypeStruct((), jnp.int32)}
 
-    @property
-    def chance(self) -> float:
-        """The cross-entropy, in nats, where all classes are as likely."""
-        return math.log(self.classes)
-
-    @property
-    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and deviation by which images are normalised."""
-        channels = self.image_shape[-1]
-        return self.mean or (0.0,) * channels, self.std or (1.0,) * channels
-
     def head(self, channels: tuple[int, ...], *, rngs: nnx.Rngs) -> nnx.Module:
         """See `dnas.tasks.Task.head`."""
-        return started(Classifier(channels[-1], self.classes), rngs)
+        return started(PooledLinear(channels[-1], self.classes), rngs)
 
     def prepare(
         self, key: jax.Array | None, batch: Batch, train: bool
@@ -128,38 +83,6 @@ class Classification:
         confusion = np.asarray(sums["confusion"]).astype(np.int64)
         loss = float(sums["loss"]) / int(confusion.sum())
         return ClassificationEvaluation(loss, confusion, self.class_names)
-
-    def check_fit(self, other: Task, name: str) -> None:
-        """Raises ValueError where shapes, classes or their names differ."""
-        if not isinstance(other, Classification):
-            raise ValueError(
-                f"data: {name!r} is for {other.name}, but the network was trained for {self.name}"
-            )
-        if other.image_shape != self.image_shape:
-            raise ValueError(
-                f"data: the images of {name!r} are {_size(other.image_shape)}, but the network "
-                f"was trained on images of {_size(self.image_shape)}"
-            )
-        if other.classes != self.classes:
-            raise ValueError(
-                f"data: {name!r} has {other.classes} classes, but the network was trained to tell "
-                f"{self.classes} apart"
-            )
-        names, others = self.class_names, other.class_names
-        if names and others and names != others:
-            pairs = zip(names, others, strict=True)
-            i, *_ = (i for i, pair in enumerate(pairs) if len(set(pair)) > 1)
-            raise ValueError(
-                f"data: class {i} of {name!r} is {others[i]!r}, but the network was trained to "
-                f"call it {names[i]!r}; if it is the same, give dataclasses.replace(data, "
-                "class_names=None)"
-            )
-
-    def describe(self) -> dict[str, Any]:
-        """What it takes to use a trained network without its data set."""
-        facts = dataclasses.asdict(self) | {"mean": self.statistics[0], "std": self.statistics[1]}
-        del facts["augment"]
-        return {"task": self.name, **facts}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -264,10 +187,6 @@ class ClassificationEvaluation:
             "confusion": self.confusion.tolist(),
         }
 
-    def to_json(self) -> str:
-        """`as_dict` as JSON text."""
-        return json.dumps(self.as_dict(), indent=2) + "\n"
-
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Cross-entropies ``[batch]``, in float32, of logits ``[batch, classes]``."""
@@ -277,7 +196,3 @@ def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def _score(hits: float, count: float) -> Score:
     share = hits / count
     return Score(share, math.sqrt(share * (1 - share) / count))
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

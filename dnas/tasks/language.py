@@ -1,7 +1,6 @@
 """The task of predicting the next token of a text."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -13,7 +12,7 @@ import optax
 from flax import nnx
 
 from dnas import checks
-from dnas.nn.initial import uniform
+from dnas.nn.initial import started, uniform
 from dnas.tasks.task import Batch, Measure, Score, Sums, Task
 
 UNITS = ("word", "character")
@@ -136,8 +135,7 @@ class LanguageModelling:
 
     def head(self, channels: tuple[int, ...], *, rngs: nnx.Rngs) -> TiedHead:
         """Embedding and decoder in one; see `TiedHead`."""
-        del rngs
-        return TiedHead(self.vocabulary, channels[-1])
+        return started(TiedHead(self.vocabulary, channels[-1]), rngs)
 
     def prepare(
         self, key: jax.Array | None, batch: Batch, train: bool
@@ -149,14 +147,16 @@ class LanguageModelling:
     def loss(
         self, outputs: Predictions, targets: jax.Array, weights: jax.Array | None = None
     ) -> tuple[jax.Array, Sums]:
-        """The mean cross-entropy in nats, with its regularization; sums are without it."""
+        """The mean cross-entropy in nats, with its regularization, and the sums of both."""
         sums = self.tally(outputs, targets, weights)
         mean = sums["loss"] / jnp.maximum(sums["count"], 1)
         if not self.temporal_regularization:
             return mean, sums
         shares = jnp.ones(len(targets)) if weights is None else weights
-        change = jnp.where(shares > 0, shares * outputs.change, 0).sum() / shares.sum()
-        return mean + self.temporal_regularization * change, sums
+        change = jnp.where(shares > 0, shares * outputs.change, 0).sum()
+        term = self.temporal_regularization * change
+        sums |= {"regularization": term, "rows": shares.sum()}
+        return mean + term / sums["rows"], sums
 
     def tally(
         self, outputs: Predictions, targets: jax.Array, weights: jax.Array | None = None
@@ -177,9 +177,14 @@ class LanguageModelling:
         }
 
     def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
-        """Mean cross-entropy in nats, perplexity; of characters also in bits for each."""
+        """Mean cross-entropy in nats, perplexity; of characters also in bits for each.
+
+        And the regularization, where the loss that is minimised has one.
+        """
         loss = float(sums["loss"]) / float(sums["count"])
         found = {"loss": loss, "perplexity": math.exp(min(loss, _MOST_NATS))}
+        if "regularization" in sums:
+            found["regularization"] = float(sums["regularization"]) / float(sums["rows"])
         bits = {"bits_per_character": loss / math.log(2)} if self.unit == "character" else {}
         return found | bits
 
@@ -243,7 +248,3 @@ class LanguageEvaluation:
     def as_dict(self) -> dict[str, Any]:
         """All numbers as plain data."""
         return {**self.metrics, "standard_error": self.score.error, "count": self.count}
-
-    def to_json(self) -> str:
-        """`as_dict` as JSON text."""
-        return json.dumps(self.as_dict(), indent=2) + "\n"

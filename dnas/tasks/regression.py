@@ -1,7 +1,6 @@
 """The task of predicting a number."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,8 +11,8 @@ import numpy as np
 from flax import nnx
 
 from dnas import checks
-from dnas.nn.kernels import pool
-from dnas.nn.layers import Linear
+from dnas.nn.initial import started
+from dnas.nn.layers import PooledLinear
 from dnas.tasks.task import Batch, Measure, Score, Sums, Task
 
 # Which sums `Regression.loss` makes, as powers (of the error, of the target).
@@ -30,12 +29,12 @@ _POWERS = {
 }
 
 
-class Regressor(Linear):
-    """An affine map of the deepest features, averaged over height and width, to one number."""
+class Regressor(PooledLinear):
+    """A single number of the deepest features, averaged over all places."""
 
     def __call__(self, features: tuple[jax.Array, ...]) -> jax.Array:
-        """Predictions ``[batch]`` of maps ``[batch, height, width, channels]``."""
-        return super().__call__(pool.global_avg_pool(features[-1]))[..., 0]
+        """Predictions ``[batch]``; see `dnas.nn.layers.PooledLinear`."""
+        return super().__call__(features)[..., 0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +90,7 @@ class Regression:
 
     def head(self, channels: tuple[int, ...], *, rngs: nnx.Rngs) -> nnx.Module:
         """See `dnas.tasks.Task.head`."""
-        del rngs
-        return Regressor(channels[-1], 1)
+        return started(Regressor(channels[-1], 1), rngs)
 
     def prepare(
         self, key: jax.Array | None, batch: Batch, train: bool
@@ -197,10 +195,6 @@ class RegressionEvaluation:
         error = None if math.isnan(self.score.error) else self.score.error
         facts = {"standard_error": error, "count": self.count, "target": self.target}
         return {**self.metrics, **facts}
-
-    def to_json(self) -> str:
-        """`as_dict` as JSON text."""
-        return json.dumps(self.as_dict(), indent=2) + "\n"
 
 
 def _r2(sums: Mapping[str, Any]) -> tuple[float, float]:

@@ -1,7 +1,6 @@
 """The task of telling to which class every pixel of an image belongs."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -13,11 +12,12 @@ import optax
 from flax import nnx
 
 from dnas import checks
+from dnas.nn.initial import started
 from dnas.nn.layers import Linear
-from dnas.tasks.augment import Augment, normalise, preprocess
-from dnas.tasks.task import Batch, Measure, Score, Sums, Task
+from dnas.tasks.augment import normalise, preprocess
+from dnas.tasks.images import ImageTask
+from dnas.tasks.task import Batch, Measure, Score, Sums
 
-NOTHING = Augment()
 _TINY = 1e-5  # mean square of features that are as good as zero
 
 
@@ -49,30 +49,17 @@ class Decoder(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation:
+class Segmentation(ImageTask):
     """Images of one shape, each of whose pixels is of one class, or of none.
 
     The score is the mean intersection over union of all pixels of a split: for each class, the
     pixels that are truly of it and taken for it, over those that are either. Classes that are in
     neither have no part in the mean.
 
-    Attributes:
-      image_shape: height, width and channels of one image.
-      classes: number of classes; labels are 0 to ``classes - 1``, and others are void: they have
-        no part in the loss or in any measure.
-      mean: of the train images' channels, scaled to [0, 1]; zeros by default.
-      std: standard deviation of the channels, likewise; ones by default.
-      augment: what is done to images in training. Labels move with their pixels; what a crop adds
-        is void; what cutout hides keeps its labels.
-      class_names: names of the classes, in the order of the labels; None where they have none.
+    Attributes are those of `dnas.tasks.images.ImageTask`. Labels are 0 to ``classes - 1``, and
+    others are void: they have no part in the loss or in any measure. In training, labels move with
+    their pixels; what a crop adds is void; what cutout hides keeps its labels.
     """
-
-    image_shape: tuple[int, int, int]
-    classes: int
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    augment: Augment = NOTHING
-    class_names: tuple[str, ...] | None = None
 
     name: ClassVar[str] = "segmentation"
     measure: ClassVar[Measure] = Measure("mean IoU", 100.0, " %")
@@ -81,31 +68,14 @@ class Segmentation:
         checks.whole("classes", self.classes, least=2, most=255)
 
     @property
-    def inputs(self) -> jax.ShapeDtypeStruct:
-        """A normalised image, float32."""
-        return jax.ShapeDtypeStruct(self.image_shape, jnp.float32)
-
-    @property
     def examples(self) -> dict[str, jax.ShapeDtypeStruct]:
         """An image and the labels of its pixels, both of bytes."""
         image = jax.ShapeDtypeStruct(self.image_shape, jnp.uint8)
         return {"image": image, "labels": jax.ShapeDtypeStruct(self.image_shape[:2], jnp.uint8)}
 
-    @property
-    def chance(self) -> float:
-        """The cross-entropy, in nats, where all classes are as likely."""
-        return math.log(self.classes)
-
-    @property
-    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and deviation by which images are normalised."""
-        channels = self.image_shape[-1]
-        return self.mean or (0.0,) * channels, self.std or (1.0,) * channels
-
     def head(self, channels: tuple[int, ...], *, rngs: nnx.Rngs) -> nnx.Module:
         """See `dnas.tasks.Task.head`."""
-        del rngs
-        return Decoder(channels, self.classes, self.image_shape[:2])
+        return started(Decoder(channels, self.classes, self.image_shape[:2]), rngs)
 
     def prepare(
         self, key: jax.Array | None, batch: Batch, train: bool
@@ -191,29 +161,6 @@ class Segmentation:
             self.metrics(sums), self.score(sums), overlap, union, self.class_names
         )
 
-    def check_fit(self, other: Task, name: str) -> None:
-        """Raises ValueError where shapes, classes or their names differ."""
-        if not isinstance(other, Segmentation):
-            raise ValueError(
-                f"data: {name!r} is for {other.name}, but the network was trained for {self.name}"
-            )
-        for what, mine, theirs in (
-            ("image_shape", self.image_shape, other.image_shape),
-            ("classes", self.classes, other.classes),
-            ("class_names", self.class_names or (), other.class_names or self.class_names or ()),
-        ):
-            if mine and mine != theirs:
-                raise ValueError(
-                    f"data: {what} of {name!r} is {checks.shown(theirs)}, but that of the "
-                    f"network's training was {checks.shown(mine)}"
-                )
-
-    def describe(self) -> dict[str, Any]:
-        """What it takes to use a trained network without its data set."""
-        facts = dataclasses.asdict(self) | {"mean": self.statistics[0], "std": self.statistics[1]}
-        del facts["augment"]
-        return {"task": self.name, **facts}
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SegmentationEvaluation:
@@ -261,10 +208,6 @@ class SegmentationEvaluation:
             "class_names": self.class_names and list(self.class_names),
             "class_ious": [None if math.isnan(x) else x for x in self.class_ious.tolist()],
         }
-
-    def to_json(self) -> str:
-        """`as_dict` as JSON text."""
-        return json.dumps(self.as_dict(), indent=2) + "\n"
 
 
 def _ratios(overlap: np.ndarray, union: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
 """What networks are for: the contract of a task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from flax import nnx
 
 Batch = Mapping[str, jax.Array]  # arrays [batch, ...], by names that a task and its data know
@@ -106,8 +107,9 @@ class Task(Protocol):
         """The last layers of a network: ``head(features) -> outputs``.
 
         Args:
-          channels: channels of the features, maps ``[batch, height, width, channels]`` at several
-            strides of which the last is the deepest.
+          channels: channels of the features ``[batch, ..., channels]``, those of the deepest last.
+            Networks of images hand on maps ``[batch, height, width, channels]``, one for each
+            stride; networks of tokens need a `TokenHead`.
           rngs: random streams of the initialisation.
         """
         ...
@@ -136,7 +138,8 @@ class Task(Protocol):
           weights: float32 ``[batch]``, 0 for examples that only fill up; ones by default.
 
         Returns:
-          The mean loss, a float32 scalar, and sums over the examples.
+          The loss to minimise, a float32 scalar, and sums over the examples. It is the mean loss of
+          `metrics`, and their ``'regularization'`` where they have one.
         """
         ...
 
@@ -165,7 +168,28 @@ class Task(Protocol):
         """
 
     def describe(self) -> dict[str, Any]:
-        """The task as plain data, of which `dnas.tasks.rebuild` makes it again."""
+        """The task as plain data, with its name as ``'task'``; see `dnas.tasks.rebuild`."""
+        ...
+
+
+@runtime_checkable
+class TokenHead(Protocol):
+    """The head of tasks about tokens: it also says what a network reads of a token."""
+
+    def embed(
+        self, tokens: jax.Array, drop: float = 0.0, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Features ``[..., channels]`` of int tokens ``[...]``.
+
+        Args:
+          tokens: the tokens.
+          drop: probability that a token is left out wherever it stands.
+          key: for `drop`.
+        """
+        ...
+
+    def __call__(self, features: tuple[jax.Array, ...]) -> Any:
+        """Outputs of a network's ``[batch, time, channels]``: as they are, and after dropout."""
         ...
 
 
@@ -189,3 +213,13 @@ def summary(task: Task) -> Callable[[Mapping[str, Any], int], dict[str, float]]:
         return line | others
 
     return summarise
+
+
+def added(sums: Sequence[Sums]) -> Sums:
+    """The sums of several batches as one, in float64 on the host."""
+    return jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64), 0), *sums)
+
+
+def batch_of(examples: Mapping[str, jax.ShapeDtypeStruct], size: int) -> dict[str, Any]:
+    """The shapes of a batch of such examples."""
+    return {n: jax.ShapeDtypeStruct((size, *x.shape), x.dtype) for n, x in examples.items()}

@@ -22,8 +22,9 @@ def check_task(
     """Checks the contract of `dnas.tasks.Task` on a batch.
 
     A task is plain data that can be hashed. It prepares what it promises, the same for the same
-    key. Its head has weights and nothing else. Sums add up over examples, those without weight do
-    not count, and the loss is the one that the metrics tell. An evaluation agrees with them.
+    key. Its head has weights and nothing else. Sums add up over examples, and those without weight
+    do not count. The loss is the one that the metrics tell, with their ``'regularization'`` if they
+    have one. An evaluation agrees with them.
 
     Args:
       task: what is checked.
@@ -106,8 +107,8 @@ def _check_sums(task: Task, outputs: Any, targets: Any, size: int) -> None:
     metrics = task.metrics(_host(sums))
     expect(next(iter(metrics)) == "loss", f"metrics must begin with 'loss', got {list(metrics)}")
     expect(all(isinstance(x, float) for x in metrics.values()), "metrics are not all floats")
-    close = bool(np.isclose(metrics["loss"], float(loss), rtol=1e-4, atol=1e-5))
-    expect(close, f"the loss is {float(loss)}, the metrics tell {metrics['loss']}")
+    close = bool(np.isclose(_told(metrics), float(loss), rtol=1e-4, atol=1e-5))
+    expect(close, f"the loss is {float(loss)}, the metrics tell {_told(metrics)}")
     # Halves add up to the whole, and what has no weight does not count.
     half = size // 2
     parts = [
@@ -119,7 +120,7 @@ def _check_sums(task: Task, outputs: Any, targets: Any, size: int) -> None:
     spoiled = jax.tree.map(lambda x: x.at[half:].set(jnp.nan), outputs)
     alone, some = loss_of(spoiled, targets, weights)
     _expect_close(some, parts[0], "examples of weight zero count")
-    expected = task.metrics(_host(parts[0]))["loss"]
+    expected = _told(task.metrics(_host(parts[0])))
     close = bool(np.isclose(float(alone), expected, rtol=1e-4))
     expect(close, "the weighted loss is another mean")
     score = task.score(_host(sums))
@@ -144,6 +145,11 @@ def _check_evaluation(task: Task, outputs: Any, targets: Any, size: int) -> None
     expect(close, "its score is another")
     json.dumps(evaluation.as_dict())
     expect(isinstance(evaluation.format_table(), str), "format_table makes no text")
+
+
+def _told(metrics: Mapping[str, float]) -> float:
+    """The loss that is minimised, as the metrics tell it."""
+    return metrics["loss"] + metrics.get("regularization", 0.0)
 
 
 def _host(sums: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dnas.gradient import hypergrad, relax
 from dnas.gradient.stopping import Record
 from dnas.parts import linear, part
 from dnas.presets.kinds import KINDS
+from dnas.spaces import Dense
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
 from dnas.tasks import Classification
@@ -73,6 +74,17 @@ def test_space_keys_reach_the_space():
     for other in (given | {"space.stages"}, set()):
         with pytest.raises(ValueError, match=r"config\.space\.stages is not used by .* 'darts'"):
             build.make_space(config, other)
+
+
+def test_space_keys_may_hold_several_values():
+    config = load("california_housing")
+    given = "(16, 32)", "('relu',)", "(0.0, 0.5)"
+    keys = ("widths", "activations", "dropouts")
+    given = {f"space.{key}": text for key, text in zip(keys, given, strict=True)}
+    space = build.make_space(configs.changed(config, given))
+    assert space == Dense(widths=(16, 32), activations=("relu",), dropouts=(0.0, 0.5))
+    with pytest.raises(ValueError, match=r"config\.space\.widths='wide': expected numbers"):
+        configs.changed(config, {"space.widths": "wide"})
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)

@@ -18,6 +18,7 @@ from dnas.runtime.settings import differences
 from dnas.space import Mixing
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
+from dnas.tasks import Classification
 
 SPACE = NASBench201(channels=2, cells=1, nodes=2, stages=1)
 WIDER = NASBench201(channels=4, cells=1, nodes=2, stages=1)
@@ -105,6 +106,27 @@ def test_a_space_of_ones_own_is_asked_for(result, folder, digits):
         dnas.open(folder, space=NASBench201)
     with pytest.raises(ValueError, match=r"space: .*space\.channels: 2 there, 4 here"):
         dnas.open(folder, space=WIDER)
+
+
+def test_a_task_of_ones_own_is_asked_for(result, folder, digits):
+    @dataclasses.dataclass(frozen=True)
+    class Mine(Classification):
+        name = "mine"
+
+    change(folder / "network.json", task="mine")
+    opened = dnas.open(folder)
+    assert opened.score == result.score
+    with pytest.raises(workdir.WorkdirError, match=r"task 'mine'.*dnas\.open\(workdir, task="):
+        _ = opened.network
+    known = digits.task()
+    mine = Mine(
+        known.image_shape, known.classes, known.mean, known.std, class_names=known.class_names
+    )
+    network = dnas.open(folder, task=mine).network
+    np.testing.assert_array_equal(logits(network, digits), logits(result.network, digits))
+    other = dataclasses.replace(mine, classes=4, class_names=None)
+    with pytest.raises(ValueError, match=r"task: .*task\.classes: 10 there, 4 here"):
+        dnas.open(folder, task=other)
 
 
 def test_another_class_or_code_is_another_space(digits):

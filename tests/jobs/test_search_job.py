@@ -62,7 +62,7 @@ class ToyPreset(presets.Preset):
     batch_size: int = 4
     rate: float = 0.1
 
-    def build(self, space, task, *, steps_per_epoch, epochs, axis_name):
+    def build(self, space, task, *, steps_per_epoch, epochs, carry=(), axis_name=None, span=None):
         def init(key):
             alphas = {"cell": 0.1 * jax.random.normal(key, (2, 3))}
             return State(jnp.ones(3), alphas, key, jnp.zeros((), jnp.int32))
@@ -213,7 +213,10 @@ def test_settings_hidden_in_functions_are_described():
 
     texts = [
         json.dumps(
-            describe(ToySpace(), toy_data(), ToyPreset(relaxation=make(t)), 0, datasets.Augment())
+            describe(
+                *(ToySpace(), toy_data(), ToyPreset(relaxation=make(t)), 0),
+                *(datasets.Augment(), "none"),
+            )
         )
         for t in (1.0, 1.0, 2.0)
     ]

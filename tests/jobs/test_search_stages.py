@@ -22,7 +22,7 @@ from dnas.genotype import Genotype
 from dnas.gradient.stopping import Stopping
 from dnas.jobs import stages
 from dnas.jobs.search import search
-from dnas.nn.supernet import carry
+from dnas.nn.supernet.inherit import inherit
 from dnas.presets.stages import Stage, keep_strongest
 from dnas.runtime import loop, workdir
 from dnas.selection import Selected
@@ -233,11 +233,11 @@ def test_stages_go_on_from_each_other(tmp_path, monkeypatch):
     # The second stage begins in the middle of the schedules, with what the first left.
     old = before.state
     assert int(old.step) == int(state.step) == 6 and before.epoch == 2
-    expected = carry.carry(CELLS, old.params, space, fresh.params)
+    expected = inherit(CELLS, old.params, space, fresh.params, data().task())
     chex.assert_trees_all_equal(state.params, expected)
     momentum, former = (optax.tree.get(s.weight_opt, "trace") for s in (state, old))
     zeros = jax.tree.map(jnp.zeros_like, fresh.params)
-    chex.assert_trees_all_equal(momentum, carry.carry(CELLS, former, space, zeros))
+    chex.assert_trees_all_equal(momentum, inherit(CELLS, former, space, zeros, data().task()))
     assert optax.tree.norm(momentum) > 0
     assert int(optax.tree.get(state.weight_opt, "count")) == 6
     places = [CELLS.operations.index(option) for option in kept]

@@ -109,6 +109,9 @@ def test_a_training_averages_once_the_validation_loss_stops_falling(tmp_path, st
     resumed = run(tmp_path / "resumed")
     assert bits(nnx.state(resumed.network)) == bits(nnx.state(whole.network))
     assert resumed.history == whole.history and resumed.test == whole.test
+    opened = dnas.open(tmp_path / "whole")  # with the average, as it was tested
+    assert bits(nnx.state(opened.network)) == bits(nnx.state(whole.network))
+    assert dnas.evaluate(opened, text(), batch_size=3).metrics == whole.test
     plain = dataclasses.replace(recipe, averaging=0)
     last = dnas.train(SPACE, genotype, text(), plain, progress=False)
     assert bits(nnx.state(last.network)) != bits(nnx.state(whole.network))

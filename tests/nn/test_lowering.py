@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from preset_steps import CELL, DARTS, TASK, batch, build
 
-from dnas import presets
+from dnas import presets, spaces, tasks
+from dnas.jobs.recipe import Recipe
+from dnas.jobs.supervised import supervised
 from dnas.nn.kernels import native
 from dnas.nn.kernels.pool import avg_pool, max_pool
 from dnas.nn.kernels.separable import separable
@@ -18,10 +19,6 @@ ACCELERATORS = ["cuda", "tpu"]
 built = pytest.mark.skipif(not native.ready(), reason="no native kernels: no C++ compiler")
 
 
-def shapes(*trees):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), trees)
-
-
 def text(function, *arguments, platforms):
     """The exported program; JAX's own check lets native kernels pass on the CPU only."""
     checks = [jax.export.DisabledSafetyCheck.custom_call(name) for name in native.KERNELS]
@@ -30,13 +27,16 @@ def text(function, *arguments, platforms):
     return exported(*arguments).mlir_module()
 
 
-def check(function, *arguments):
-    """One function, traced for accelerators and for the CPU, with native kernels and without."""
+def check(function, *arguments, kernels=True):
+    """One function, traced for accelerators and for the CPU, with native kernels and without.
+
+    Those stand in the CPU's program alone, if the function has any.
+    """
     assert "@dnas_" not in text(function, *arguments, platforms=ACCELERATORS)
     with native.disabled():
         assert "@dnas_" not in text(function, *arguments, platforms=["cpu"])
     if native.ready():
-        assert "@dnas_" in text(function, *arguments, platforms=["cpu"])
+        assert ("@dnas_" in text(function, *arguments, platforms=["cpu"])) == kernels
 
 
 def gradients(function):
@@ -92,18 +92,20 @@ def test_search_steps(preset, space):
     check(search.step, state, batch(), batch())
 
 
-@pytest.mark.parametrize("space", [CELL, DARTS], ids=["nas_bench_201", "darts"])
-def test_training_steps_of_networks(space):
+TRAININGS = {
+    "nas_bench_201": (CELL, TASK),
+    "darts": (DARTS, TASK),
+    "segmentation": (CELL, tasks.Segmentation((8, 8, 1), 3)),
+    "regression": (spaces.Dense(depth=2), tasks.Regression(("a", "b", "c"))),
+    "language": (spaces.Recurrent(channels=4, nodes=2), tasks.LanguageModelling(7, length=5)),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_training_steps_of_networks(name):
+    space, task = TRAININGS[name]
     genotype = space.sample(np.random.default_rng(1))
-    network = nnx.eval_shape(lambda: space.network(genotype, TASK, rngs=nnx.Rngs(0)))
-    graph, params, rest = nnx.split(network, nnx.Param, ...)
-
-    def step(params, rest, images):
-        def loss(params):
-            network = nnx.merge(graph, params, rest, copy=True)
-            loss = jnp.square(network(images, train=True).logits).sum()
-            return loss, nnx.split(network, nnx.Param, ...)[2]
-
-        return jax.grad(loss, has_aux=True)(params)
-
-    check(step, *shapes(params, rest), jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32))
+    recipe = Recipe(epochs=1, batch_size=2, learning_rate=0.1)
+    training = supervised(space, genotype, task, recipe, total_steps=2)
+    state = jax.eval_shape(training.init, jax.random.key(0))
+    check(training.step, state, tasks.batch_of(task.examples, 2), kernels=space in (CELL, DARTS))

@@ -12,7 +12,7 @@ from dnas.genotype import Genotype
 from dnas.gradient.stopping import Record
 from dnas.nn.cell import DiscreteCell
 from dnas.nn.layers import running
-from dnas.nn.supernet.carry import carry
+from dnas.nn.supernet.inherit import inherit
 from dnas.presets.stages import keep_strongest
 from dnas.tasks import Classification
 
@@ -198,7 +198,7 @@ def test_the_widening_of_drnas():
         return jax.tree.map(lambda x: np.float32(scale * RNG.normal(size=x.shape)), params)
 
     old, new = weights(base, 1.0), weights(wide, 0.0)
-    found = carry(base, old, wide, new)
+    found = inherit(base, old, wide, new, Classification((8, 8, 3), 4))
     cell = ("stages", 0, "cells", "sources")
     options = spaces.nas_bench_201.OPERATIONS
     checked = 0

@@ -4,6 +4,7 @@ import collections
 import random
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -77,6 +78,32 @@ def test_every_node_keeps_the_strongest_edge_by_its_best_operation_but_none():
         )
     }
     assert space.discretize(mix)["recurrent"] == {"0->1": "relu", "1->2": "sigmoid"}
+
+
+def test_networks_leave_out_words_in_training_and_supernets_never_do():
+    nothing = dict.fromkeys(
+        ("input_dropout", "cell_dropout", "hidden_dropout", "output_dropout"), 0
+    )
+    space, task = Recurrent(4, 2, word_dropout=0.9, **nothing), LanguageModelling(50, length=6)
+    inputs = jnp.arange(12).reshape(2, 6), space.initial_carry(2)
+    supernet = space.supernet(task, rngs=nnx.Rngs(0))
+    mix = {"recurrent": jnp.full((3, 5), 0.2)}
+    outputs = [supernet(inputs, mix, key=key)[0].logits for key in (None, jax.random.key(0))]
+    np.testing.assert_array_equal(*outputs)
+    network = space.network(space.sample(np.random.default_rng(0)), task, rngs=nnx.Rngs(0))
+    for train in (False, True):
+        keys = jax.random.key(0), jax.random.key(1)
+        one, other = (network(inputs, train=train, key=key)[0].logits.logits for key in keys)
+        assert bool((one == other).all()) != train
+
+
+def test_a_head_that_embeds_no_tokens_is_refused():
+    class Headless(LanguageModelling):
+        def head(self, channels, *, rngs):
+            return nnx.Linear(channels[-1], self.vocabulary, rngs=rngs)
+
+    with pytest.raises(ValueError, match=r"is a Linear; recurrent networks need a .*TokenHead"):
+        Recurrent(4, 2).supernet(Headless(5, length=4), rngs=nnx.Rngs(0))
 
 
 def test_samples_are_uniform_and_valid():

@@ -18,7 +18,7 @@ def test_numbers():
     assert evaluation.standard_error == pytest.approx(math.sqrt(0.7 * 0.3 / 10))
     np.testing.assert_array_equal(evaluation.class_counts, [4, 6, 0])
     np.testing.assert_allclose(evaluation.class_accuracies, [3 / 4, 4 / 6, np.nan])
-    data = json.loads(evaluation.to_json())
+    data = json.loads(json.dumps(evaluation.as_dict()))
     assert data["confusion"] == CONFUSION.tolist()
     assert data["class_accuracies"] == [0.75, 4 / 6, None]
 

@@ -1,5 +1,6 @@
 """The task of language modelling, in closed form."""
 
+import dataclasses
 import json
 import math
 
@@ -29,7 +30,8 @@ def test_loss_perplexity_and_score_in_closed_form():
     loss, sums = task.loss(outputs, jnp.array([[0, 3]]))
     entropies = np.log([2, 4])
     assert loss == pytest.approx(entropies.mean() + 0.5 * 2.0)
-    metrics = task.metrics(sums)  # without what only regularizes
+    metrics = task.metrics(sums)
+    assert metrics.pop("regularization") == pytest.approx(0.5 * 2.0)  # in the loss alone
     assert metrics == pytest.approx(
         {"loss": entropies.mean(), "perplexity": math.sqrt(8), "bits_per_character": 1.5}
     )
@@ -104,9 +106,12 @@ def test_contract():
     batch = {"tokens": tokens[0], "targets": tokens[1], "reset": np.zeros(6, bool)}
 
     def outputs(key):
-        return Predictions(jax.random.normal(key, (6, 4, 5)), jnp.ones(6))
+        return Predictions(jax.random.normal(key, (6, 4, 5)), jnp.arange(6.0))
 
-    check_task(task, jax.tree.map(jnp.asarray, batch), outputs=outputs)
+    batch = jax.tree.map(jnp.asarray, batch)
+    for weight in (0.0, 0.5):
+        regularized = dataclasses.replace(task, temporal_regularization=weight)
+        check_task(regularized, batch, outputs=outputs)
     assert rebuild(json.loads(json.dumps(task.describe()))) == task
     with pytest.raises(ValueError, match="has a vocabulary of 4 characters"):
         task.check_fit(LanguageModelling(4, unit="character"), "other")

@@ -181,9 +181,9 @@ def test_a_file_holds_the_task():
 
 def test_data_of_other_pixels_does_not_fit():
     for other, message in [
-        (Segmentation((6, 8, 3), 3), r"image_shape of 'x' is \(6, 8, 3\), .*\(6, 8, 2\)"),
-        (Segmentation((6, 8, 2), 4), "classes of 'x' is 4, .* was 3"),
-        (Segmentation((6, 8, 2), 3, class_names=("a", "b", "c")), "class_names of 'x'"),
+        (Segmentation((6, 8, 3), 3), "images of 'x' are 6x8x3, .* images of 6x8x2"),
+        (Segmentation((6, 8, 2), 4), "'x' has 4 classes, .* tell 3 apart"),
+        (Segmentation((6, 8, 2), 3, class_names=("a", "b", "c")), "class 0 of 'x' is 'a'"),
         (Classification((6, 8, 2), 3), "'x' is for classification"),
     ]:
         with pytest.raises(ValueError, match=message):

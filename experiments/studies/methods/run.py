@@ -22,9 +22,8 @@ RobustDARTS, scored by a training from scratch.
 Controls without a search: random, and largest (the most parameters). Controls with the short
 trainings that end a search of the preset dnas, begun at the strongest options with two skip
 connections a cell at most: random_corrected and largest_corrected, the same architectures after
-them; dnas_without_decay, first-order DARTS and then these. Other controls: dnas_decay_0.5 and
-dnas_decay_2, with other weights of the decay; random_weight_sharing_4x, with four times the
-epochs; drnas_single_stage, on all channels and without shrinking.
+them. Other controls: random_weight_sharing_4x, with four times the epochs; drnas_single_stage, on
+all channels and without shrinking.
 """
 
 import dataclasses

@@ -64,9 +64,6 @@ def four_times_as_long(epochs: int = 50, **changes: Any) -> Preset:
 # that do not scale with the budget in `_changes`.
 METHODS: Mapping[str, Callable[..., Preset]] = {
     **PRESETS,
-    "dnas_without_decay": functools.partial(dnas, regularizers=()),
-    "dnas_decay_0.5": functools.partial(dnas, decay=0.5),
-    "dnas_decay_2": functools.partial(dnas, decay=2.0),
     "drnas_single_stage": functools.partial(drnas, modify=part(mixing), stages=()),
     "random_corrected": functools.partial(corrected, ()),
     "largest_corrected": functools.partial(corrected, (part(costliest),)),

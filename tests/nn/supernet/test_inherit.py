@@ -11,7 +11,7 @@ from flax import nnx
 
 from dnas import space as spaces
 from dnas.nn import operations
-from dnas.nn.supernet.carry import carry, carry_alphas
+from dnas.nn.supernet.inherit import inherit, inherit_alphas
 from dnas.space import Mixing
 from dnas.spaces import DARTS, NASBench201
 from dnas.tasks import Classification
@@ -31,7 +31,7 @@ def supernet(space, seed):
 
 def carried(old_space, new_space):
     (_, old), (_, new) = supernet(old_space, 0), supernet(new_space, 1)
-    return old, carry(old_space, old, new_space, new), new
+    return old, inherit(old_space, old, new_space, new, TASK), new
 
 
 def logits(space, params, mix):
@@ -55,9 +55,9 @@ def test_a_restricted_supernet_computes_the_old_one_without_what_it_lost(monkeyp
     old_mix = spaces.initial_alphas(old_space.decisions, jax.random.key(3), 1.0)
     fresh = spaces.initial_alphas(new_space.decisions, jax.random.key(4))
     # The weights of a mix go the way of alphas; what is lost has the weight zero in the old one.
-    new_mix = carry_alphas(old_space, old_mix, new_space, fresh)
+    new_mix = inherit_alphas(old_space, old_mix, new_space, fresh)
     zeros = jax.tree.map(jnp.zeros_like, old_mix)
-    old_mix = carry_alphas(new_space, new_mix, old_space, zeros)
+    old_mix = inherit_alphas(new_space, new_mix, old_space, zeros)
     assert np.count_nonzero(old_mix["reduce"]) == 1 + 1 + 2 + 1 + 5
     expected = logits(old_space, old, old_mix)
     assert jnp.abs(expected).max() > 0.1
@@ -111,7 +111,7 @@ def test_what_cannot_be_carried_is_refused():
         (dataclasses.replace(space, channels=8), "has the shape"),
     ]:
         with pytest.raises(ValueError, match=message):
-            carry(space, supernet(space, 0)[1], other, supernet(other, 1)[1])
+            inherit(space, supernet(space, 0)[1], other, supernet(other, 1)[1], TASK)
 
 
 def test_cells_are_not_taken_for_edges():
@@ -123,7 +123,7 @@ def test_cells_are_not_taken_for_edges():
     assert np.array_equal(place(params)["kernel"], place(old)["kernel"][..., [0, 2], :])
     shallower = dataclasses.replace(restricted, cells=2)
     with pytest.raises(ValueError, match="has the shape"):
-        carry(space, old, shallower, supernet(shallower, 1)[1])
+        inherit(space, old, shallower, supernet(shallower, 1)[1], TASK)
 
 
 def test_alphas_find_their_rows_and_options_in_other_tables():
@@ -132,13 +132,13 @@ def test_alphas_find_their_rows_and_options_in_other_tables():
     restricted = space.restrict({"cell": {"1->2": ("nor_conv_1x1", "none")}})
     alphas = {"cell": jnp.arange(9.0).reshape(3, 3), "cell.2": jnp.array([[5.0, 7.0]])}
     fresh = spaces.initial_alphas(restricted.decisions, jax.random.key(0))
-    found = carry_alphas(space, alphas, restricted, fresh)
+    found = inherit_alphas(space, alphas, restricted, fresh)
     assert {n: t.tolist() for n, t in found.items()} == {
         "cell.0->1": [[0, 1, 2]],
         "cell.0->2": [[3, 4, 5]],
         "cell.1->2": [[6, 8]],
         "cell.2": [[5, 7]],
     }
-    assert carry_alphas(restricted, found, space, jax.tree.map(jnp.zeros_like, alphas))[
+    assert inherit_alphas(restricted, found, space, jax.tree.map(jnp.zeros_like, alphas))[
         "cell"
     ].tolist() == [[0, 1, 2], [3, 4, 5], [6, 0, 8]]

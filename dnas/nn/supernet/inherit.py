@@ -11,13 +11,17 @@ from flax import nnx
 from dnas.nn.supernet.mixed import MixedEdges
 from dnas.nn.supernet.owners import Owners, owners
 from dnas.space import Alphas, Decision, SearchSpace
-from dnas.tasks import Classification
+from dnas.tasks import Task
 
 Params = Any  # nested dictionaries of arrays, as `flax.nnx.to_pure_dict` makes them
 
 
-def carry(
-    old_space: SearchSpace, old_params: Params, new_space: SearchSpace, new_params: Params
+def inherit(
+    old_space: SearchSpace,
+    old_params: Params,
+    new_space: SearchSpace,
+    new_params: Params,
+    task: Task,
 ) -> Params:
     """Copies the weights of a trained supernet to one that grew or lost candidates.
 
@@ -44,6 +48,7 @@ def carry(
       old_params: its weights.
       new_space: space of the other supernet.
       new_params: the other's initial weights.
+      task: what both are for.
 
     Returns:
       Weights like `new_params`.
@@ -52,12 +57,12 @@ def carry(
       ValueError: an edge of the new space has candidates that the old one lacks, the supernets'
         runs of cells do not correspond, or a weight became smaller in another way.
     """
-    old, new = _supernet(old_space), _supernet(new_space)
-    known = _Carrying(_kept_edges(old_space, old, new_space, new), owners(new))
-    return _carry(old_params, new_params, (), known)
+    old, new = (_supernet(space, task) for space in (old_space, new_space))
+    known = _Kept(_kept_edges(old_space, old, new_space, new), owners(new))
+    return _inherit(old_params, new_params, (), known)
 
 
-def carry_alphas(
+def inherit_alphas(
     old_space: SearchSpace, alphas: Alphas, new_space: SearchSpace, new_alphas: Alphas
 ) -> Alphas:
     """Copies the architecture parameters of all rows and options that both spaces have.
@@ -77,12 +82,12 @@ def carry_alphas(
         for name, decision in old_space.decisions.items()
         for index, place in _places(decision)
     }
-    carried = dict(new_alphas)
+    inherited = dict(new_alphas)
     for name, decision in new_space.decisions.items():
         for index, place in _places(decision):
             if place in known:
-                carried[name] = carried[name].at[index].set(known[place])
-    return carried
+                inherited[name] = inherited[name].at[index].set(known[place])
+    return inherited
 
 
 def _places(decision: Decision) -> list[tuple[tuple[int, int], tuple[str, str, str]]]:
@@ -101,15 +106,14 @@ class _Edges(NamedTuple):
     kept: np.ndarray
 
 
-class _Carrying(NamedTuple):
+class _Kept(NamedTuple):
     """What is known of the new supernet's operations and parameters, by their places."""
 
     edges: Mapping[tuple, _Edges]
     owners: Owners
 
 
-def _supernet(space: SearchSpace) -> nnx.Module:
-    task = Classification((8, 8, 3), 2)  # any: it does not change the edges
+def _supernet(space: SearchSpace, task: Task) -> nnx.Module:
     return nnx.eval_shape(lambda: space.supernet(task, rngs=nnx.Rngs(0)))
 
 
@@ -134,26 +138,26 @@ def _kept_edges(
             if set(edges) - set(before):
                 raise ValueError(
                     f"{name!r} is a candidate of the new space on edges where it is none of the "
-                    f"old space, at {'/'.join(map(str, path))}: weights are carried to restrictions"
+                    f"old space, at {'/'.join(map(str, path))}: only restrictions inherit weights"
                 )
             positions = np.array([before.index(edge) for edge in edges])
             kept[*path, "operations", name] = _Edges(len(before), positions)
     return kept
 
 
-def _carry(old: Params, new: Params, path: tuple, known: _Carrying) -> Params:
+def _inherit(old: Params, new: Params, path: tuple, known: _Kept) -> Params:
     if not isinstance(new, dict):
-        return _carry_array(old, new, path, known)
-    carried = {}
+        return _inherit_array(old, new, path, known)
+    inherited = {}
     for key, value in new.items():
         source = key
         if path[-1:] == ("edges",) and path[:-1] in known.edges:  # an operation that is not fused
             source = int(known.edges[path[:-1]].kept[key])
         if source in old:
-            carried[key] = _carry(old[source], value, (*path, key), known)
+            inherited[key] = _inherit(old[source], value, (*path, key), known)
         else:
-            carried[key] = _like_last(old, value, key)
-    return carried
+            inherited[key] = _like_last(old, value, key)
+    return inherited
 
 
 def _like_last(old: Params, new: Params, key: Any) -> Params:
@@ -165,19 +169,19 @@ def _like_last(old: Params, new: Params, key: Any) -> Params:
     return new
 
 
-def _carry_array(old: jax.Array, new: jax.Array, path: tuple, known: _Carrying) -> jax.Array:
-    carried = np.asarray(old)  # NumPy's indexing: JAX would compile one for every shape
+def _inherit_array(old: jax.Array, new: jax.Array, path: tuple, known: _Kept) -> jax.Array:
+    inherited = np.asarray(old)  # NumPy's indexing: JAX would compile one for every shape
     owner = known.owners.get(path)
     if owner is not None and owner.axis is not None:
         place = next(path[:i] for i in range(len(path)) if path[:i] in known.edges)
-        carried = carried.take(known.edges[place].kept, owner.axis)
+        inherited = inherited.take(known.edges[place].kept, owner.axis)
     if "cells" in path and old.ndim == new.ndim:
-        for axis, (n, m) in enumerate(zip(carried.shape, new.shape, strict=True)):
+        for axis, (n, m) in enumerate(zip(inherited.shape, new.shape, strict=True)):
             if axis == 0 and n < m:  # further cells are like the last one
-                carried = carried[np.minimum(np.arange(m), n - 1)]
+                inherited = inherited[np.minimum(np.arange(m), n - 1)]
             elif n < m:  # wider partial channels
-                carried = carried.take(np.arange(m) % n, axis)
-    if carried.shape != new.shape:
+                inherited = inherited.take(np.arange(m) % n, axis)
+    if inherited.shape != new.shape:
         if "cells" not in path and isinstance(path[-1], int):
             return new  # an input convolution, now of a cell with other inputs
         raise ValueError(
@@ -185,4 +189,4 @@ def _carry_array(old: jax.Array, new: jax.Array, path: tuple, known: _Carrying) 
             f"{new.shape} in the new one; expected fewer candidates, more cells or wider partial "
             "channels, and else the same space and task"
         )
-    return jnp.asarray(carried)
+    return jnp.asarray(inherited)
