@@ -234,11 +234,15 @@ def skips_by_epoch(methods: Results) -> dict[str, list[list[float]]]:
 
 def draw_skips(curves: Mapping[str, Sequence[Sequence[float]]]) -> Any:
     """How alphas drift: a small panel a method, a line a seed."""
-    columns = 5
+    columns = min(5, len(curves))
     rows = -(-len(curves) // columns)
-    figure = style.new_figure(1.5 * columns, 1.25 * rows + 0.3)
+    width, height = 1.5 * columns + 0.3, 1.25 * rows + 0.5
+    figure = style.new_figure(width, height)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    figure.subplots_adjust(left=0.09, right=0.99, top=0.94, bottom=0.1, hspace=0.45, wspace=0.12)
+    # Margins in inches, so that labels have their place beside few panels, too.
+    margins = {"left": 0.65 / width, "right": 1 - 0.1 / width}
+    margins |= {"bottom": 0.5 / height, "top": 1 - 0.25 / height}
+    figure.subplots_adjust(**margins, hspace=0.45, wspace=0.12)
     for axes, (method, found) in itertools.zip_longest(
         grid.flat, sorted(curves.items()), fillvalue=(None, ())
     ):
