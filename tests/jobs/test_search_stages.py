@@ -214,17 +214,17 @@ def shrinking(seen, **changes):
 @pytest.mark.slow
 def test_stages_go_on_from_each_other(tmp_path, monkeypatch):
     ended, begun = [], []
-    original = stages._carried
+    original = stages._inherited
 
-    def carried(before, space, state, step):
-        first = original(before, space, state, step)
+    def inherited(before, space, state, step, task):
+        first = original(before, space, state, step, task)
         # Copies: the search donates its state.
         old, fresh, copy = jax.tree.map(jnp.copy, (before.state, state, first))
         ended.append((dataclasses.replace(before, state=old), fresh))
         begun.append((space, copy))
         return first
 
-    monkeypatch.setattr(stages, "_carried", carried)
+    monkeypatch.setattr(stages, "_inherited", inherited)
     seen = []
     result = run(shrinking(seen), tmp_path / "whole", CELLS, epochs=4)
     (before, fresh), (space, state) = ended[0], begun[0]
