@@ -48,7 +48,7 @@ def _forget_compiled():
 def digits_training(tmp_path_factory):
     """A training of two steps on the digits, on eight devices, and its directory."""
     import dnas
-    from dnas.jobs.recipe import Recipe
+    from dnas.training.recipe import Recipe
 
     folder = tmp_path_factory.mktemp("digits")
     space = dnas.spaces.NASBench201(channels=2, cells=1, nodes=2, stages=1)

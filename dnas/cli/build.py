@@ -176,8 +176,8 @@ def make_table(config: Config) -> Any:
 
 
 def make_recipe(config: Config) -> Any:
-    """How found architectures are trained: ``config.train``, see `dnas.jobs.recipe`."""
-    from dnas.jobs import recipe
+    """How found architectures are trained: ``config.train``, see `dnas.training.recipe`."""
+    from dnas.training import recipe
 
     if config.get("train") is None:
         raise ValueError("config.train is missing: it says how architectures are trained")

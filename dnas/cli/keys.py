@@ -13,10 +13,10 @@ import optax
 from dnas import checks, presets, spaces
 from dnas import data as datasets
 from dnas.cli import docstrings
-from dnas.jobs import recipe
 from dnas.parts import CONTEXT
 from dnas.presets.kinds import KINDS
 from dnas.selection import Selection
+from dnas.training import recipe
 
 NONE = "none"  # the name that leaves a part out
 _SCHEDULE = frozenset(typing.get_args(optax.ScalarOrSchedule))

@@ -49,7 +49,7 @@ class Job:
       preset: the method.
       augment: what is done to examples in training.
       table: the tabular benchmark, or None.
-      train: how architectures are compared (`dnas.jobs.recipe.Settings`), or None.
+      train: how architectures are compared (`dnas.training.recipe.Settings`), or None.
     """
 
     space: Any

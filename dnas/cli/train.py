@@ -43,7 +43,7 @@ class Job:
       space: with the channels and cells of the network.
       genotype: the architecture.
       data: the data set.
-      train: `dnas.jobs.recipe.Settings`.
+      train: `dnas.training.recipe.Settings`.
     """
 
     space: Any
@@ -124,11 +124,12 @@ def run(settings: flags.Settings, job: Job) -> None:
     """Trains with every seed and prints the test scores."""
     from dnas import capabilities
     from dnas.evaluators import FullTraining
-    from dnas.jobs import compare, train
+    from dnas.jobs import compare
     from dnas.runtime.workdir import open_workdir
+    from dnas.training import trainer
 
     recipe, seeds = job.train.recipe, job.train.seeds
-    config = train.describe(job.space, job.genotype, job.data, recipe, settings.parallel)
+    config = trainer.describe(job.space, job.genotype, job.data, recipe, settings.parallel)
     config["seeds"] = list(seeds)
     with open_workdir(settings.workdir, config, free=("seeds",)) as files:
         training = FullTraining(

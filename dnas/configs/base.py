@@ -8,8 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dnas.jobs import recipe
 from dnas.presets.kinds import KINDS
+from dnas.training import recipe
 
 
 def make(space: str, **train) -> Any:
@@ -19,7 +19,7 @@ def make(space: str, **train) -> Any:
 
     Args:
       space: ``'nas_bench_201'`` or ``'darts'``.
-      **train: changes to the published recipe of that space; see `dnas.jobs.recipe.published`.
+      **train: changes to the published recipe of that space; see `dnas.training.recipe.published`.
     """
     size = {"name": space, "channels": 16, "cells": 5 if space == "nas_bench_201" else 8}
     data = {"name": "cifar10", "crop_padding": 4, "flip": True}
@@ -32,7 +32,7 @@ def own(space: Mapping[str, Any], data: Mapping[str, Any], train: Mapping[str, A
     Args:
       space: name and settings of the space.
       data: name and settings of the data set.
-      train: how architectures are trained, as `dnas.jobs.recipe.section` makes it.
+      train: how architectures are trained, as `dnas.training.recipe.section` makes it.
     """
     return ConfigDict(
         {

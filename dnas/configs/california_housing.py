@@ -12,7 +12,7 @@ no dropout.
 from typing import Any
 
 from dnas.configs import base
-from dnas.jobs.recipe import Recipe, Settings, section
+from dnas.training.recipe import Recipe, Settings, section
 
 
 def get_config() -> Any:

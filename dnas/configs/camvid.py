@@ -11,7 +11,7 @@ Expected: ten minutes on two busy CPU cores. Seed 0 found a cell with a mean IoU
 from typing import Any
 
 from dnas.configs import base
-from dnas.jobs.recipe import Recipe, Settings, section
+from dnas.training.recipe import Recipe, Settings, section
 
 
 def get_config() -> Any:

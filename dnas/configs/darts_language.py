@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dnas.jobs import recipe
+from dnas.training import recipe
 
 
 def get_config() -> Any:

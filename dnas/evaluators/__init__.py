@@ -5,18 +5,13 @@ standard errors and what they cost. A strategy (`dnas.strategies`) proposes arch
 from them; any strategy works with any evaluator.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from dnas.evaluators.base import Evaluator, Fidelity, Score, Scores
+from dnas.evaluators.full_training import FullTraining
 from dnas.evaluators.remembered import Remembered
 from dnas.evaluators.shared_weights import SharedWeights
 from dnas.evaluators.short_training import ShortTraining
 from dnas.evaluators.supernet import Supernet
 from dnas.evaluators.table import Lookup, Table
-
-if TYPE_CHECKING:
-    from dnas.evaluators.full_training import FullTraining
 
 __all__ = [
     "Evaluator",
@@ -31,9 +26,3 @@ __all__ = [
     "Supernet",
     "Table",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "FullTraining":  # late: it brings the training job, which knows presets
-        return importlib.import_module("dnas.evaluators.full_training").FullTraining
-    raise AttributeError(f"module 'dnas.evaluators' has no attribute {name!r}")

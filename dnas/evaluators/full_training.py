@@ -7,10 +7,11 @@ from typing import Any
 from dnas.data import Dataset
 from dnas.evaluators.base import USUAL, Fidelity, Score, Scores
 from dnas.genotype import Genotype
-from dnas.jobs import train
-from dnas.jobs.recipe import Recipe
 from dnas.runtime.workdir import Workdir
 from dnas.space import SearchSpace
+from dnas.training import trainer
+from dnas.training.recipe import Recipe
+from dnas.training.trainer import Trainer
 
 
 class FullTraining:
@@ -54,7 +55,7 @@ class FullTraining:
         self._space, self._data, self._recipe, self._parallel = space, data, recipe, parallel
         self._files, self._name = files or Workdir(None), name or (lambda genotype: genotype.digest)
         self._shown = {"progress": progress, "chunk": chunk}
-        self._last: tuple[Any, train.Trainer] | None = None  # the network that is compiled
+        self._last: tuple[Any, Trainer] | None = None  # the network that is compiled
 
     def __call__(self, genotypes: Sequence[Genotype], fidelity: Fidelity = USUAL) -> Scores:
         """See `dnas.evaluators.Evaluator`.
@@ -76,23 +77,22 @@ class FullTraining:
         if fidelity.budget is not None:
             recipe = dataclasses.replace(recipe, epochs=fidelity.budget)
             folder = f"{folder}-epochs-{recipe.epochs}"
-        settings = train.describe(self._space, genotype, self._data, recipe, self._parallel)
+        settings = trainer.describe(self._space, genotype, self._data, recipe, self._parallel)
         with self._files.subdirectory(folder, {"seed": seed, **settings}) as files:
-            known = train.known_result(files)
+            known = trainer.known_result(files)
             if known is not None:
                 return known
-            title = f"{name or 'train'}, seed {seed}"
-            trainer = self._trainer(genotype, recipe)
-            result = trainer.run(seed, files.path, title=title, **self._shown)
+            shown = {"title": f"{name or 'train'}, seed {seed}", **self._shown}
+            result = self._trainer(genotype, recipe).run(seed, files.path, **shown)
             names = ("test", "score", "parameters", "multiply_adds", "seconds")
             return {name: getattr(result, name) for name in names}
 
-    def _trainer(self, genotype: Genotype, recipe: Recipe) -> train.Trainer:
+    def _trainer(self, genotype: Genotype, recipe: Recipe) -> Trainer:
         """The compiled training of a network: the last one, if it is the same."""
         if self._last is None or self._last[0] != (genotype, recipe):
             self._last = None  # gives back its memory first
             arguments = self._space, genotype, self._data, recipe, self._parallel
-            self._last = (genotype, recipe), train.Trainer(*arguments)
+            self._last = (genotype, recipe), Trainer(*arguments)
         return self._last[1]
 
 

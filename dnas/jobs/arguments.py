@@ -7,7 +7,7 @@ from dnas import presets
 from dnas.checks import did_you_mean, shown
 from dnas.data import Augment, Dataset
 from dnas.genotype import Genotype
-from dnas.jobs.recipe import Recipe
+from dnas.training.recipe import Recipe
 
 _SPACE = ("name", "decisions", "supernet", "network", "discretize", "sample", "validate")
 
@@ -71,7 +71,7 @@ def check_genotype(genotype: Any) -> None:
 
 def check_recipe(recipe: Any) -> None:
     """Raises ValueError unless this is a recipe."""
-    _expect("recipe", recipe, Recipe, "such as dnas.jobs.recipe.darts_recipe(epochs=20)")
+    _expect("recipe", recipe, Recipe, "such as dnas.training.recipe.darts_recipe(epochs=20)")
 
 
 def check_augment(augment: Any) -> None:

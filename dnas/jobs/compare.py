@@ -13,12 +13,13 @@ from dnas.evaluators import Evaluator, Fidelity
 from dnas.evaluators.full_training import FullTraining
 from dnas.genotype import Genotype
 from dnas.jobs import train
-from dnas.jobs.recipe import Recipe
 from dnas.runtime.progress import heeds_progress
 from dnas.runtime.workdir import open_workdir
 from dnas.space import SearchSpace
 from dnas.strategies import Random
 from dnas.tasks import Measure
+from dnas.training import trainer
+from dnas.training.recipe import Recipe
 
 FOUND = "found"
 FREE = ("random", "seeds")  # settings that may grow in the same directory
@@ -299,7 +300,7 @@ def describe(
     rng_seed: int,
 ) -> dict[str, Any]:
     """The settings of a comparison as plain data; the arguments are those of `compare`."""
-    config = train.describe(space, found, data, recipe, parallel)
+    config = trainer.describe(space, found, data, recipe, parallel)
     return config | {"rng_seed": rng_seed, "random": random, "seeds": list(seeds)}
 
 

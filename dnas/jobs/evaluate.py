@@ -11,9 +11,9 @@ from dnas import data as datasets
 from dnas.jobs.arguments import check_data
 from dnas.jobs.opened import OpenedSearch, OpenedTraining
 from dnas.jobs.opened import open as open_run
-from dnas.jobs.tally import make_evaluate
-from dnas.jobs.train import TrainResult
 from dnas.tasks import Evaluation, Task
+from dnas.training.tally import make_evaluate
+from dnas.training.trainer import TrainResult
 
 BATCH_SIZE = 256
 

@@ -17,16 +17,17 @@ from flax import nnx
 
 from dnas import discretize, spaces, tasks
 from dnas.genotype import Genotype
-from dnas.jobs import train, trajectory
+from dnas.jobs import trajectory
 from dnas.jobs.arguments import check_space
-from dnas.jobs.recipe import Recipe
-from dnas.jobs.supervised import supervised
 from dnas.runtime import checkpoints, fingerprint
 from dnas.runtime.reading import brief, parse_json
 from dnas.runtime.settings import check, differences
 from dnas.runtime.workdir import DamagedError, Workdir, WorkdirError, resolved
 from dnas.space import Decision, SearchSpace, Weighing
-from dnas.tasks import Score, Task
+from dnas.tasks import Estimate, Task
+from dnas.training import trainer
+from dnas.training.recipe import Recipe
+from dnas.training.supervised import supervised
 
 _FACTS = ("test", "score", "parameters", "multiply_adds", "seconds")
 
@@ -89,7 +90,7 @@ class OpenedTraining:
     finished: bool
     genotype: Genotype
     test: dict[str, float] | None
-    score: Score | None
+    score: Estimate | None
     parameters: int | None
     multiply_adds: int | None
     seconds: float | None
@@ -106,10 +107,10 @@ class OpenedTraining:
         Raises:
           WorkdirError: it is a user's own, and `dnas.open` did not get it.
         """
-        facts = Workdir(self.workdir).read_json(train.NETWORK, _check_network)
+        facts = Workdir(self.workdir).read_json(trainer.NETWORK, _check_network)
         if facts is None:
             raise WorkdirError(
-                f"workdir: {self.workdir} holds no {train.NETWORK}, which tells the network's "
+                f"workdir: {self.workdir} holds no {trainer.NETWORK}, which tells the network's "
                 "task: an earlier version of dnas wrote it"
             )
         if self.own_task is not None:
@@ -140,7 +141,7 @@ class OpenedTraining:
 
     @functools.cached_property
     def network(self) -> nnx.Module:
-        """The network with its weights; see `dnas.jobs.train.TrainResult`. Read when asked for.
+        """The network with its weights, as in `dnas.training.trainer.TrainResult`; read late.
 
         Raises:
           WorkdirError: as for `space` and `task`.
@@ -299,16 +300,16 @@ def _training(
                 f"space: it is not the one of the training in {path}: {'; '.join(lines)}"
             )
     if task is not None:
-        stored = Workdir(path).read_json(train.NETWORK, _check_network) or {}
+        stored = Workdir(path).read_json(trainer.NETWORK, _check_network) or {}
         given = json.loads(json.dumps(task.describe()))
         if lines := differences({"task": stored}, {"task": given}, ()):
             raise ValueError(
                 f"task: it is not the one of the training in {path}: {'; '.join(lines)}"
             )
-    facts = Workdir(path).read_sealed(train.RESULT)
+    facts = Workdir(path).read_sealed(trainer.RESULT)
     known = {name: None if facts is None else facts.get(name) for name in _FACTS}
     if known["score"] is not None:
-        known["score"] = Score(*known["score"])
+        known["score"] = Estimate(*known["score"])
     return OpenedTraining(
         workdir=path,
         finished=facts is not None,

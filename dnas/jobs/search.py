@@ -10,10 +10,10 @@ import jax
 from dnas import checks, sequences
 from dnas import data as datasets
 from dnas.evaluators import Lookup
-from dnas.jobs import arguments, divergence, stages
+from dnas.jobs import arguments, stages
 from dnas.jobs.result import SearchResult, conclude
 from dnas.presets.preset import Preset
-from dnas.runtime import fingerprint
+from dnas.runtime import divergence, fingerprint
 from dnas.runtime import parallel as parallels
 from dnas.runtime.progress import heeds_progress
 from dnas.runtime.workdir import open_workdir

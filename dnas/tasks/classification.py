@@ -15,7 +15,7 @@ from dnas.nn.initial import started
 from dnas.nn.layers import PooledLinear
 from dnas.tasks.augment import normalise, preprocess
 from dnas.tasks.images import ImageTask
-from dnas.tasks.task import Batch, Measure, Score, Sums
+from dnas.tasks.task import Batch, Estimate, Measure, Sums
 
 _COLUMNS = 20  # classes up to which the confusion matrix is printed
 
@@ -74,7 +74,7 @@ class Classification(ImageTask):
         count = float(sums["count"])
         return {"loss": float(sums["loss"]) / count, "accuracy": float(sums["hits"]) / count}
 
-    def score(self, sums: Mapping[str, Any]) -> Score:
+    def score(self, sums: Mapping[str, Any]) -> Estimate:
         """The accuracy ``p``, and ``sqrt(p (1 - p) / n)``."""
         return _score(float(sums["hits"]), float(sums["count"]))
 
@@ -122,7 +122,7 @@ class ClassificationEvaluation:
         return self.score.error
 
     @property
-    def score(self) -> Score:
+    def score(self) -> Estimate:
         """Accuracy and standard error."""
         return _score(int(np.trace(self.confusion)), self.count)
 
@@ -193,6 +193,6 @@ def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
 
 
-def _score(hits: float, count: float) -> Score:
+def _score(hits: float, count: float) -> Estimate:
     share = hits / count
-    return Score(share, math.sqrt(share * (1 - share) / count))
+    return Estimate(share, math.sqrt(share * (1 - share) / count))

@@ -13,7 +13,7 @@ from flax import nnx
 
 from dnas import checks
 from dnas.nn.initial import started, uniform
-from dnas.tasks.task import Batch, Measure, Score, Sums, Task
+from dnas.tasks.task import Batch, Estimate, Measure, Sums, Task
 
 UNITS = ("word", "character")
 _BOUND = 0.04  # embeddings start uniform in +-_BOUND, as published
@@ -188,12 +188,12 @@ class LanguageModelling:
         bits = {"bits_per_character": loss / math.log(2)} if self.unit == "character" else {}
         return found | bits
 
-    def score(self, sums: Mapping[str, Any]) -> Score:
+    def score(self, sums: Mapping[str, Any]) -> Estimate:
         """Minus the mean cross-entropy, and its standard error over tokens taken as independent."""
         count = float(sums["count"])
         mean = float(sums["loss"]) / count
         variance = max(0.0, float(sums["squares"]) / count - mean**2)
-        return Score(-mean, math.sqrt(variance / count))
+        return Estimate(-mean, math.sqrt(variance / count))
 
     def evaluation(self, sums: Mapping[str, Any]) -> "LanguageEvaluation":
         """See `dnas.tasks.Task.evaluation`."""
@@ -231,7 +231,7 @@ class LanguageEvaluation:
     """
 
     metrics: dict[str, float]
-    score: Score
+    score: Estimate
     count: int
     unit: str
 

@@ -13,7 +13,7 @@ from flax import nnx
 from dnas import checks
 from dnas.nn.initial import started
 from dnas.nn.layers import PooledLinear
-from dnas.tasks.task import Batch, Measure, Score, Sums, Task
+from dnas.tasks.task import Batch, Estimate, Measure, Sums, Task
 
 # Which sums `Regression.loss` makes, as powers (of the error, of the target).
 _POWERS = {
@@ -129,7 +129,7 @@ class Regression:
         loss = float(sums["loss"]) / float(sums["count"])
         return {"loss": loss, "rmse": self.target_std * math.sqrt(loss), "r2": _r2(sums)[0]}
 
-    def score(self, sums: Mapping[str, Any]) -> Score:
+    def score(self, sums: Mapping[str, Any]) -> Estimate:
         """R2 = 1 - m / v, of the mean squared error m and the targets' variance v.
 
         The standard error is that of a ratio of means, by the delta method: of the contributions
@@ -137,7 +137,7 @@ class Regression:
         the mean zero, so that the sums of their squares are all that it takes. NaN where all
         targets are one number.
         """
-        return Score(*_r2(sums))
+        return Estimate(*_r2(sums))
 
     def evaluation(self, sums: Mapping[str, Any]) -> "RegressionEvaluation":
         """See `dnas.tasks.Task.evaluation`."""
@@ -178,7 +178,7 @@ class RegressionEvaluation:
     """
 
     metrics: dict[str, float]
-    score: Score
+    score: Estimate
     count: int
     target: str
 

@@ -16,7 +16,7 @@ from dnas.nn.initial import started
 from dnas.nn.layers import Linear
 from dnas.tasks.augment import normalise, preprocess
 from dnas.tasks.images import ImageTask
-from dnas.tasks.task import Batch, Measure, Score, Sums
+from dnas.tasks.task import Batch, Estimate, Measure, Sums
 
 _TINY = 1e-5  # mean square of features that are as good as zero
 
@@ -136,7 +136,7 @@ class Segmentation(ImageTask):
             "pixel_accuracy": float(np.sum(sums["overlap"])) / count,
         }
 
-    def score(self, sums: Mapping[str, Any]) -> Score:
+    def score(self, sums: Mapping[str, Any]) -> Estimate:
         """The mean over classes of intersection over union, ``I / U``, each of the whole set.
 
         The standard error takes images as independent, and is that of a mean of ratios of sums by
@@ -146,13 +146,13 @@ class Segmentation(ImageTask):
         overlap, union = (np.asarray(sums[n], np.float64) for n in ("overlap", "union"))
         present = union > 0
         if not present.any():
-            return Score(math.nan, math.nan)
+            return Estimate(math.nan, math.nan)
         ratios = _ratios(overlap, union)
         pixels = math.prod(self.image_shape[:2])
         scale = np.where(present, pixels / np.where(present, union, 1), 0) / present.sum()
         slope = np.concatenate([scale, -scale * np.where(present, ratios, 0)])
         square = slope @ np.asarray(sums["moments"], np.float64) @ slope
-        return Score(float(ratios[present].mean()), math.sqrt(max(square, 0.0)))
+        return Estimate(float(ratios[present].mean()), math.sqrt(max(square, 0.0)))
 
     def evaluation(self, sums: Mapping[str, Any]) -> "SegmentationEvaluation":
         """See `dnas.tasks.Task.evaluation`."""
@@ -175,7 +175,7 @@ class SegmentationEvaluation:
     """
 
     metrics: dict[str, float]
-    score: Score
+    score: Estimate
     overlap: np.ndarray
     union: np.ndarray
     class_names: tuple[str, ...] | None = None

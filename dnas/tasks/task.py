@@ -11,8 +11,8 @@ Batch = Mapping[str, jax.Array]  # arrays [batch, ...], by names that a task and
 Sums = dict[str, Any]  # arrays that add up over examples, batches and replicas; 'loss' among them
 
 
-class Score(NamedTuple):
-    """What an architecture is worth.
+class Estimate(NamedTuple):
+    """How good the outputs of a network are, as estimated from examples.
 
     Attributes:
       value: the measure of a task; higher is better.
@@ -24,7 +24,7 @@ class Score(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """How the value of a `Score` is shown.
+    """How the value of an `Estimate` is shown.
 
     Attributes:
       name: what it is called: ``'accuracy'``.
@@ -60,7 +60,7 @@ class Evaluation(Protocol):
         ...
 
     @property
-    def score(self) -> Score:
+    def score(self) -> Estimate:
         """The measure that counts."""
         ...
 
@@ -151,7 +151,7 @@ class Task(Protocol):
         """The measures of summed `Sums`, ``'loss'`` first."""
         ...
 
-    def score(self, sums: Mapping[str, Any]) -> Score:
+    def score(self, sums: Mapping[str, Any]) -> Estimate:
         """The measure that counts, of summed `Sums`."""
         ...
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dnas.tasks import Batch, Score, Task
+from dnas.tasks import Batch, Estimate, Task
 
 
 def check_task(
@@ -124,7 +124,9 @@ def _check_sums(task: Task, outputs: Any, targets: Any, size: int) -> None:
     close = bool(np.isclose(float(alone), expected, rtol=1e-4))
     expect(close, "the weighted loss is another mean")
     score = task.score(_host(sums))
-    expect(isinstance(score, Score) and np.isfinite(score.value), "score makes no finite Score")
+    expect(
+        isinstance(score, Estimate) and np.isfinite(score.value), "score makes no finite Estimate"
+    )
 
 
 def _check_evaluation(task: Task, outputs: Any, targets: Any, size: int) -> None:

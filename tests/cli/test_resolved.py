@@ -10,9 +10,10 @@ import dnas
 from dnas import presets
 from dnas.cli import build
 from dnas.gradient.regularize import beta_decay
-from dnas.jobs import recipe, stages, train
+from dnas.jobs import stages
 from dnas.parts import linear, part
 from dnas.runtime.workdir import ContradictionError, open_workdir
+from dnas.training import recipe, trainer
 
 
 class Begun(Exception):
@@ -95,7 +96,7 @@ def test_a_recipes_numbers_are_written_and_their_change_is_refused_by_name(tmp_p
     genotype = space.parse("|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
 
     def write():
-        config = train.describe(space, genotype, data, build.make_recipe(load()).recipe, "none")
+        config = trainer.describe(space, genotype, data, build.make_recipe(load()).recipe, "none")
         with open_workdir(tmp_path, config) as files:
             files.write_lines("metrics.jsonl", [])
             return files.read_json("config.json")

@@ -14,9 +14,9 @@ from dnas import data as datasets
 from dnas import presets
 from dnas.genotype import Genotype
 from dnas.jobs import compare, search, train
-from dnas.jobs.recipe import Recipe
 from dnas.selection import Selected
 from dnas.space import Decision, NetworkOutput
+from dnas.training.recipe import Recipe
 
 OPTIONS = ("none", "skip_connect", "conv")
 

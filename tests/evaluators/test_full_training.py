@@ -6,10 +6,11 @@ import pytest
 from dnas import costs
 from dnas.evaluators import Fidelity, FullTraining
 from dnas.evaluators.full_training import held_out
-from dnas.jobs import train
-from dnas.jobs.recipe import Recipe
+from dnas.jobs.train import train
 from dnas.runtime.workdir import open_workdir
 from dnas.strategies import Random, run
+from dnas.training.recipe import Recipe
+from dnas.training.trainer import Trainer
 
 RECIPE = Recipe(epochs=2, batch_size=6, learning_rate=0.05)
 
@@ -17,13 +18,13 @@ RECIPE = Recipe(epochs=2, batch_size=6, learning_rate=0.05)
 def test_scores_are_those_of_trainings(toy, stripes, tmp_path, monkeypatch):
     genotypes = [toy.genotype("relu"), toy.genotype("sin")]
     made = []
-    original = train.Trainer.run
+    original = Trainer.run
 
     def counted(self, seed, *args, **options):
         made.append(seed)
         return original(self, seed, *args, **options)
 
-    monkeypatch.setattr(train.Trainer, "run", counted)
+    monkeypatch.setattr(Trainer, "run", counted)
     with open_workdir(tmp_path, {}) as files:
         evaluator = FullTraining(toy, stripes, RECIPE, files=files)
         scores = evaluator(genotypes, Fidelity(budget=1, seed=3))
@@ -31,7 +32,7 @@ def test_scores_are_those_of_trainings(toy, stripes, tmp_path, monkeypatch):
         assert made == [3, 3]  # the second time they are read
     for i, genotype in enumerate(genotypes):
         recipe = Recipe(epochs=1, batch_size=6, learning_rate=0.05)
-        alone = train.train(toy, genotype, stripes, recipe, seed=3, progress=False)
+        alone = train(toy, genotype, stripes, recipe, seed=3, progress=False)
         assert (scores.value[i], scores.error[i]) == tuple(alone.score)
         assert scores.metrics["loss"][i] == alone.test["loss"]
         size = costs.count_parameters(toy, genotype, stripes.task())

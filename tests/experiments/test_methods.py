@@ -15,9 +15,9 @@ from dnas.genotype import Genotype
 from dnas.gradient import hypergrad
 from dnas.gradient.hypergrad import Problem
 from dnas.jobs import stages
-from dnas.jobs.recipe import Recipe
 from dnas.presets import PRESETS
 from dnas.presets import preset as preset_module
+from dnas.training.recipe import Recipe
 from experiments.studies.methods import report, run, settings
 from experiments.studies.methods.settings import (
     CONTROLS,

@@ -8,7 +8,7 @@ from fuzz.outcomes import Input
 import dnas
 from dnas import data, presets, spaces
 from dnas.gradient import relax
-from dnas.jobs import recipe
+from dnas.training import recipe
 
 DATA = data.digits()
 SPACE = spaces.NASBench201(channels=2, cells=1, stages=1)

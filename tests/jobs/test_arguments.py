@@ -10,8 +10,8 @@ from toys import Rows
 import dnas
 from dnas import checks, data, presets, spaces
 from dnas.gradient import freeze, hypergrad, perturb, regularize, relax
-from dnas.jobs import recipe
 from dnas.space import Decision
+from dnas.training import recipe
 
 DATA = data.digits()
 SPACE = spaces.NASBench201(channels=2, cells=1, stages=1)

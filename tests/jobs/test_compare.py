@@ -7,11 +7,13 @@ import warnings
 import numpy as np
 import pytest
 
+from dnas.evaluators import full_training
 from dnas.jobs import compare, train
 from dnas.jobs.compare import Comparison, Row
-from dnas.jobs.recipe import Recipe
 from dnas.runtime import workdir
 from dnas.tasks import Classification, Measure
+from dnas.training import trainer
+from dnas.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=6, learning_rate=0.05)
 
@@ -143,7 +145,7 @@ def counted(monkeypatch):
     """Names the trainings that run; `fail_at` makes one of them raise."""
     log = {"runs": [], "trainers": 0, "fail_at": None}
 
-    class Counting(train.Trainer):
+    class Counting(trainer.Trainer):
         def __init__(self, *args):
             log["trainers"] += 1
             super().__init__(*args)
@@ -154,7 +156,7 @@ def counted(monkeypatch):
             log["runs"].append(title)
             return super().run(seed, *args, title=title, **options)
 
-    monkeypatch.setattr(train, "Trainer", Counting)
+    monkeypatch.setattr(full_training, "Trainer", Counting)
     return log
 
 

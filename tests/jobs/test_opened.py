@@ -12,13 +12,14 @@ from flax import nnx
 import dnas
 from dnas import spaces
 from dnas.jobs import train
-from dnas.jobs.recipe import Recipe
 from dnas.runtime import checkpoints, fingerprint, workdir
 from dnas.runtime.settings import differences
 from dnas.space import Mixing
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
 from dnas.tasks import Classification
+from dnas.training import trainer
+from dnas.training.recipe import Recipe
 
 SPACE = NASBench201(channels=2, cells=1, nodes=2, stages=1)
 WIDER = NASBench201(channels=4, cells=1, nodes=2, stages=1)
@@ -138,7 +139,7 @@ def test_another_class_or_code_is_another_space(digits):
             return dataclasses.replace(self, channels=8).network(genotype, task, **options)
 
     described = [
-        train.describe(space, GENOTYPE, digits, RECIPE, "none")
+        trainer.describe(space, GENOTYPE, digits, RECIPE, "none")
         for space in (NASBench201(), Mine(), Wider())
     ]
     names = [line.split(":")[0] for line in differences(*described[:2])]

@@ -13,9 +13,9 @@ from flax import nnx
 import dnas
 from dnas import presets, sequences
 from dnas.data.text import Text, Tokens
-from dnas.jobs.recipe import Recipe
-from dnas.jobs.supervised import supervised
 from dnas.runtime import loop
+from dnas.training.recipe import Recipe
+from dnas.training.supervised import supervised
 
 SPACE = dnas.spaces.Recurrent(channels=4, nodes=2)
 PRESET = presets.darts(epochs=2, batch_size=3, learning_rate=1.0, momentum=0.0, clip_norm=0.25)

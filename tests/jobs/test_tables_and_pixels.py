@@ -13,8 +13,8 @@ from dnas import strategies
 from dnas.data import from_csv, from_segmented_arrays, pooled
 from dnas.evaluators.full_training import FullTraining, held_out
 from dnas.jobs.compare import compare
-from dnas.jobs.recipe import Recipe
 from dnas.spaces import Dense, NASBench201
+from dnas.training.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # No more can be decided than what follows one layer.

@@ -8,13 +8,13 @@ import pytest
 from flax import nnx
 
 from dnas import data as datasets
-from dnas.jobs import train as jobs
-from dnas.jobs.recipe import Recipe, darts_recipe, nas_bench_201_recipe
-from dnas.jobs.train import train
+from dnas.jobs.train import check, train
 from dnas.runtime import loop, workdir
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
 from dnas.tasks import Classification
+from dnas.training.recipe import Recipe, darts_recipe, nas_bench_201_recipe
+from dnas.training.trainer import Trainer
 
 RECIPE = Recipe(
     epochs=3,
@@ -166,7 +166,7 @@ def test_divergence_is_reported_and_the_test_split_not_read(trained, locked):
 
 def test_trainer_compiles_once_for_all_seeds(toy, stripes, monkeypatch):
     genotype = toy.genotype("relu")
-    trainer = jobs.Trainer(toy, genotype, stripes, RECIPE)
+    trainer = Trainer(toy, genotype, stripes, RECIPE)
     kind = type(toy.network(genotype, Classification((4, 3, 1), 4), rngs=nnx.Rngs(0)))
     traces, call = [], kind.__call__
     monkeypatch.setattr(kind, "__call__", lambda *a, **k: traces.append(1) or call(*a, **k))
@@ -201,14 +201,14 @@ def test_checks_decode_nothing(toy, locked):
     """The head and the sizes are refused, and a good setting passes, with the images locked."""
     data = dataclasses.replace(locked[0], train=locked[0].test)
     genotype = toy.genotype("relu")
-    jobs.check(toy, genotype, data, RECIPE)
+    check(toy, genotype, data, RECIPE)
     for space, change in (
         (dataclasses.replace(toy, head=False), {}),
         (toy, {"cutout": 5}),
         (toy, {"batch_size": 12}),
     ):
         with pytest.raises(ValueError, match=r"auxiliary_weight|cutout|batch_size"):
-            jobs.check(space, genotype, data, dataclasses.replace(RECIPE, **change))
+            check(space, genotype, data, dataclasses.replace(RECIPE, **change))
 
 
 def test_genotype_of_another_space_is_refused(toy, stripes):
@@ -231,4 +231,4 @@ def test_published_recipes_fit_their_spaces(space, recipe):
     images = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
     labels = np.arange(4) % 2
     data = datasets.from_arrays(images, labels, images, labels)
-    jobs.check(space, space.sample(rng), data, recipe)
+    check(space, space.sample(rng), data, recipe)

@@ -7,12 +7,12 @@ import pytest
 from preset_steps import CELL, DARTS, TASK, batch, build
 
 from dnas import presets, spaces, tasks
-from dnas.jobs.recipe import Recipe
-from dnas.jobs.supervised import supervised
 from dnas.nn.kernels import native
 from dnas.nn.kernels.pool import avg_pool, max_pool
 from dnas.nn.kernels.separable import separable
 from dnas.nn.kernels.spread import weigh
+from dnas.training.recipe import Recipe
+from dnas.training.supervised import supervised
 
 PRESETS = ("darts", "darts_second_order", "gdas", "drnas", "pc_darts", "i_darts")
 ACCELERATORS = ["cuda", "tpu"]

@@ -11,11 +11,11 @@ from flax import nnx
 import dnas
 from dnas.choices import one_hot
 from dnas.data import from_csv
-from dnas.jobs.recipe import Recipe
 from dnas.spaces import SPACES, Dense, rebuild
 from dnas.spaces.dense import INITIALISERS
 from dnas.tasks import Classification, Regression
 from dnas.testing import check_space
+from dnas.training.recipe import Recipe
 
 SPACE = Dense(depth=2, widths=(3, 5), dropouts=(0.0, 0.5))
 TASK = Regression(("a", "b", "c"))

@@ -14,7 +14,6 @@ from dnas import data as datasets
 from dnas.benchmarks import NASBench201
 from dnas.genotype import Genotype
 from dnas.gradient import hypergrad, regularize
-from dnas.jobs.recipe import Recipe
 from dnas.jobs.train import train
 from dnas.parts import Part, part
 from dnas.presets import PRESETS, Preset, dnas, drnas, random_weight_sharing
@@ -24,6 +23,7 @@ from dnas.space import SearchSpace
 from dnas.spaces import DARTS
 from dnas.spaces import NASBench201 as NASBench201Space
 from dnas.tasks import Classification, Task
+from dnas.training.recipe import Recipe
 
 DATA, CLASSES = "cifar10", 10
 CONTROLS = ("random", "largest")  # architectures without a search

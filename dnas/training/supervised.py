@@ -13,10 +13,10 @@ from jax import lax
 
 from dnas import sequences
 from dnas.genotype import Genotype
-from dnas.jobs import recipe as recipes
-from dnas.jobs.recipe import Recipe
 from dnas.space import SearchSpace
 from dnas.tasks.task import Batch, Sums, Task
+from dnas.training import recipe as recipes
+from dnas.training.recipe import Recipe
 
 Arrays = dict[str, Any]  # nested dictionaries of arrays, as the network's attributes
 

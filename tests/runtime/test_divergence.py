@@ -4,8 +4,7 @@ import pytest
 
 from dnas import presets
 from dnas.gradient import relax
-from dnas.jobs import divergence
-from dnas.runtime import fingerprint
+from dnas.runtime import divergence, fingerprint
 from dnas.runtime.loop import DivergedError
 
 USUAL = "A smaller learning rate or stronger clipping may help."

@@ -11,11 +11,11 @@ import optax
 import pytest
 
 from dnas.data import Augment
-from dnas.jobs import recipe
-from dnas.jobs.recipe import Recipe
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
 from dnas.spaces.recurrent import Recurrent
+from dnas.training import recipe
+from dnas.training.recipe import Recipe
 
 STEPS = 8
 

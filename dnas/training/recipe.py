@@ -308,7 +308,7 @@ def _read_section(values: dict[str, Any]) -> Settings:
     if unknown := sorted(set(values) - set(keys)):
         raise ValueError(f"{unknown[0]} must not be there; the keys are {', '.join(keys)}")
     if missing := sorted(set(keys) - set(values)):
-        raise ValueError(f"{missing[0]} must be there; dnas.jobs.recipe.published has all keys")
+        raise ValueError(f"{missing[0]} must be there; dnas.training.recipe.published has all keys")
     for name in ("channels", "cells"):
         if values[name] is not None:
             checks.whole(name, values[name])

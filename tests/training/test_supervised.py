@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dnas import data as datasets
-from dnas.jobs.recipe import Recipe
-from dnas.jobs.supervised import supervised
-from dnas.jobs.tally import make_evaluate
 from dnas.tasks import Classification
+from dnas.training.recipe import Recipe
+from dnas.training.supervised import supervised
+from dnas.training.tally import make_evaluate
 
 TOTAL = 10
 PLAIN = {"epochs": 1, "batch_size": 6, "learning_rate": 0.1, "momentum": 0.0}

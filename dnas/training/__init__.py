@@ -1,0 +1,1 @@
+"""Training a discrete network by a recipe: settings, pure steps, the run with its files."""
