@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnas import capabilities, checks, choices, sequences
+from dnas import arithmetic, capabilities, checks, choices, sequences
 from dnas.choices import Tables, masked
 from dnas.data import Feed
 from dnas.evaluators.base import Score, Scores
@@ -33,7 +33,8 @@ class Supernet:
     """A trained supernet on a data set.
 
     Everything runs on one device, and nothing is compiled before it is used. Batches are of the
-    size that the search had, because the supernet normalises by the statistics of a batch.
+    size that the search had, because the supernet normalises by the statistics of a batch. What
+    validates and fine-tunes is float32, whatever the search's arithmetic.
 
     Attributes:
       state: the last state of the search, one replica; it stays as it is.
@@ -191,6 +192,7 @@ def validator(
 
     @programs.once
     @jax.jit
+    @arithmetic.within("float32")
     def sums_of(params, mix, before, batch):
         inputs, targets = task.prepare(None, batch, train=False)
         before = sequences.begun(before, carry, batch)
@@ -238,6 +240,7 @@ def tuner(
       carry: what the network begins a sequence with.
     """
 
+    @arithmetic.within("float32")
     def step(state, batch, _):
         params, opt_state, mix, number, key, before = state
         data_key, network_key = jax.random.split(jax.random.fold_in(key, number))

@@ -4,6 +4,7 @@
 `Parts`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import optax
 from flax import nnx
 from jax import lax
 
-from dnas import capabilities, checks, sequences
+from dnas import arithmetic, capabilities, checks, sequences
 from dnas.gradient import eigen
 from dnas.gradient.alignment import WeightPenalty
 from dnas.gradient.fit import check_single_path
@@ -42,7 +43,8 @@ class Search(NamedTuple):
       mix: ``(alphas, steps) -> mix`` without noise, as it was in the last of so many steps; before
         the first, as it is there.
       eigenvalue: ``(state, train_batch, valid_batch) -> scalar``: the dominant eigenvalue of the
-        validation loss's Hessian in alphas, at the mix without noise (Zela et al., 2020).
+        validation loss's Hessian in alphas, at the mix without noise (Zela et al., 2020), in
+        float32 whatever the search's arithmetic.
       frozen: ``state -> Frozen``, how many operations are frozen; None where none ever is.
     """
 
@@ -87,6 +89,7 @@ def bilevel(
     alpha_interval: int = 1,
     alpha_scale: float = 1e-3,
     carry: sequences.Carry = (),
+    dtype: str = "float32",
     axis_name: str | None = None,
 ) -> Search:
     """Assembles a differentiable search (Liu et al., 2019, algorithm 1).
@@ -116,6 +119,7 @@ def bilevel(
       alpha_interval: alphas move in the last of every so many steps, the weights in all of them.
       alpha_scale: standard deviation of the initial alphas.
       carry: what supernets of a space with a carry begin a sequence with, arrays ``[batch, ...]``.
+      dtype: arithmetic of the supernet, one of `dnas.arithmetic.DTYPES`.
       axis_name: name of the axis of replicas when the step runs on several devices. Gradients
         are averaged over it; batch statistics stay each replica's own, and all replicas see
         the same sample of the relaxation.
@@ -125,21 +129,24 @@ def bilevel(
 
     Raises:
       ValueError: the supernet holds state beside its weights, or computes single paths where the
-        relaxation mixes or a perturbation does; or `alpha_interval` is not a whole number from 1.
+        relaxation mixes or a perturbation does; `alpha_interval` is not a whole number from 1; or
+        there is no such `dtype`.
     """
     settings = dict(locals())  # the arguments, by the names that they have in `Parts`
     checks.whole("alpha_interval", alpha_interval)
+    arithmetic.check(dtype)
     graph, _, shapes = skeleton(space, task)
     candidates = {} if freeze is None else owners(merge(graph, shapes))
     mixing = capabilities.mixing_of(space)
     if mixing is not None and mixing.single_path:
         check_single_path(space, relaxation, perturbation)
     parts = Parts(graph=graph, candidates=candidates, **settings)
+    full = dataclasses.replace(parts, dtype="float32")
     return Search(
         functools.partial(init, parts),
-        functools.partial(step, parts),
+        functools.partial(arithmetic.within(dtype)(step), parts),
         functools.partial(expected, parts),
-        functools.partial(eigenvalue, parts),
+        functools.partial(arithmetic.within("float32")(eigenvalue), full),
         None if freeze is None else lambda state: freeze.frozen(state.extra),
     )
 

@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 from jax import lax
 
-from dnas import sequences
+from dnas import arithmetic, sequences
 from dnas.gradient.alignment import WeightPenalty
 from dnas.gradient.freeze import Freeze
 from dnas.gradient.hypergrad import Hypergradient
@@ -80,6 +80,7 @@ class Parts:
     alpha_interval: int
     alpha_scale: float
     carry: sequences.Carry
+    dtype: str
     axis_name: str | None
 
     def mean(self, tree: Any) -> Any:
@@ -101,7 +102,8 @@ class Parts:
 
         @jax.jit
         def loss_of(params, mix, inputs, before, targets, key, modifiers):
-            net = merge(self.graph, params)
+            net = merge(self.graph, arithmetic.cast(params, self.dtype))
+            inputs = arithmetic.cast(inputs, self.dtype)
             outputs, after = sequences.read(net, inputs, before, mix, key=key, **modifiers)
             loss, sums = self.task.loss(outputs, targets)
             return loss, (sums, after)

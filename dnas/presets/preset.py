@@ -6,8 +6,8 @@ from typing import Any
 
 import optax
 
-from dnas import capabilities, checks, sequences
-from dnas.gradient import optimizers, relax
+from dnas import arithmetic, capabilities, checks, sequences
+from dnas.gradient import hypergrad, optimizers, relax
 from dnas.gradient.alignment import WeightPenalty
 from dnas.gradient.bilevel import Search, bilevel
 from dnas.gradient.fit import check_single_path, check_tables
@@ -69,6 +69,8 @@ class Preset:
       alpha_betas: of alphas' Adam.
       alpha_weight_decay: of alphas; added to their gradient.
       alpha_scale: standard deviation of the initial alphas.
+      dtype: of the supernet's forward and backward pass, ``'float32'``, ``'tf32'`` or
+        ``'bfloat16'``; see `dnas.arithmetic`.
     """
 
     relaxation: Part | Relaxation = part(relax.softmax)
@@ -96,12 +98,14 @@ class Preset:
     alpha_betas: tuple[float, float] = (0.5, 0.999)
     alpha_weight_decay: float = 1e-3
     alpha_scale: float = 1e-3
+    dtype: str = "float32"
 
     def __post_init__(self):
         for name in ("regularizers", "alpha_betas", "stages"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         self._check_numbers()
+        self._check_dtype()
         if not isinstance(self.regularizers, tuple):
             raise ValueError(
                 f"regularizers={checks.shown(self.regularizers)}: expected a tuple, as "
@@ -147,6 +151,16 @@ class Preset:
         ):
             raise ValueError(
                 f"alpha_betas={checks.shown(betas)}: expected two numbers from 0 to below 1"
+            )
+
+    def _check_dtype(self) -> None:
+        arithmetic.check(self.dtype)
+        estimate = self.hypergradient
+        differences = isinstance(estimate, Part) and estimate.factory is hypergrad.finite_difference
+        if differences and self.dtype == "bfloat16":
+            raise ValueError(
+                "dtype='bfloat16': expected 'float32' or 'tf32' with finite_difference, whose steps"
+                " in the weights are smaller than what bfloat16 resolves; or take unrolled"
             )
 
     def __repr__(self) -> str:
@@ -282,6 +296,7 @@ class Preset:
             alpha_interval=self.alpha_interval,
             alpha_scale=self.alpha_scale,
             carry=carry,
+            dtype=self.dtype,
             axis_name=axis_name,
         )
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from dnas import checks
+from dnas import arithmetic, checks
 from dnas.data import Augment
 from dnas.gradient import optimizers
 from dnas.space import SearchSpace
@@ -30,7 +30,6 @@ _IMAGENET = {
     "crop_padding": 0,
     "cutout": 0,
 }
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,9 +55,10 @@ class Recipe:
       crop_padding: black pixels around an image before it is cropped at random; 0 does not crop.
       flip: whether images are mirrored at random.
       cutout: side of the square that is erased from each image; 0 erases nothing.
-      dtype: of the forward and backward pass, ``'float32'`` or ``'bfloat16'``. Parameters,
-        running averages, optimizer and loss are float32 either way. Only accelerators are
-        faster with ``'bfloat16'``; CPUs emulate it, many times slower.
+      dtype: of the forward and backward pass, ``'float32'``, ``'tf32'`` or ``'bfloat16'``; see
+        `dnas.arithmetic`. Parameters, running averages, optimizer and loss are float32 in all of
+        them, and so is the test. Only accelerators are faster with the last two; CPUs emulate
+        ``'bfloat16'``, many times slower.
 
     Raises:
       ValueError: a setting is out of its range, or without effect.
@@ -99,8 +99,7 @@ class Recipe:
             )
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True: expected False where momentum is 0")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype={checks.shown(self.dtype)}: expected one of {DTYPES}")
+        arithmetic.check(self.dtype)
 
     @property
     def augment(self) -> Augment:

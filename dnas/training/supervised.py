@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 from jax import lax
 
-from dnas import sequences
+from dnas import arithmetic, sequences
 from dnas.genotype import Genotype
 from dnas.space import SearchSpace
 from dnas.tasks.task import Batch, Sums, Task
@@ -96,7 +96,7 @@ def supervised(
     parts = Parts(build, graph, task, recipe, optimizer, initial, total_steps, axis_name)
     return Training(
         functools.partial(init, parts),
-        functools.partial(step, parts),
+        functools.partial(arithmetic.within(recipe.dtype)(step), parts),
         functools.partial(network_of, parts),
         functools.partial(apply, parts),
     )
@@ -140,19 +140,19 @@ def loss(
     parts: Parts, params: Arrays, state: TrainState, key: jax.Array, batch: Batch
 ) -> tuple[jax.Array, tuple[Arrays, Sums, sequences.Carry]]:
     """The loss of a batch at some weights, with the new running averages, sums and carry."""
-    task, recipe, dtype = parts.task, parts.recipe, jnp.dtype(parts.recipe.dtype)
+    task, recipe, dtype = parts.task, parts.recipe, parts.recipe.dtype
     batch_key, path_key = jax.random.split(key)
     inputs, targets = task.prepare(batch_key, batch, True)
-    network = parts.merge(_cast(params, dtype), state.batch_stats)
+    network = parts.merge(arithmetic.cast(params, dtype), state.batch_stats)
     drop = recipes.drop_path(recipe, state.step, parts.total_steps) if recipe.drop_path else None
     carry = sequences.begun(state.carry, parts.initial, batch)
     output, carry = sequences.read(
-        network, _cast(inputs, dtype), carry, train=True, key=path_key, drop_path=drop
+        network, arithmetic.cast(inputs, dtype), carry, train=True, key=path_key, drop_path=drop
     )
     value, sums = task.loss(output.logits, targets)
     if recipe.auxiliary_weight:
         value += recipe.auxiliary_weight * task.loss(output.auxiliary, targets)[0]
-    batch_stats = _cast(nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)), jnp.float32)
+    batch_stats = arithmetic.cast(nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)), "float32")
     return value, (batch_stats, sums, carry)
 
 
@@ -186,12 +186,3 @@ def apply(
     network = network_of(parts, state)
     output, carry = sequences.read(network, inputs, carry, train=False, key=key)
     return output.logits, carry
-
-
-def _cast(tree: Any, dtype: jnp.dtype) -> Any:
-    """Casts numbers; integers, such as tokens, stay as they are."""
-
-    def cast(x):
-        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-
-    return jax.tree.map(cast, tree)

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from dnas import sequences
+from dnas import arithmetic, sequences
 from dnas.runtime import programs
 from dnas.tasks import Batch, Evaluation, Task, added
 
@@ -30,6 +30,7 @@ def make_evaluate(
 
     @programs.once
     @jax.jit
+    @arithmetic.within("float32")
     def tally(state, carry, batch, weights):
         inputs, targets = task.prepare(None, batch, False)
         begun = sequences.begun(carry, sequences.initial_carry(owner, len(weights)), batch)
