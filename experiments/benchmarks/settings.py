@@ -90,22 +90,6 @@ class Settings:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class CastClassification(Classification):
-    """Classification of images in another dtype.
-
-    Attributes:
-      dtype: of the images.
-    """
-
-    dtype: Any = jnp.float32
-
-    def prepare(self, key: Any, batch: Any, train: bool) -> tuple[jax.Array, jax.Array]:
-        """See `dnas.tasks.Task.prepare`."""
-        images, labels = super().prepare(key, batch, train)
-        return images.astype(self.dtype), labels
-
-
 class Ours:
     """Our step: the one that `dnas.cli.search` runs, with its augmentation.
 
@@ -119,20 +103,16 @@ class Ours:
     """
 
     def __init__(self, settings: Settings):
-        if jax.default_backend() != "cpu":  # where float32 may be less by default
-            precision = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": None}
-            jax.config.update("jax_default_matmul_precision", precision[settings.dtype])
-        dtype = jnp.bfloat16 if settings.dtype == "bfloat16" else jnp.float32
         preset = presets.darts(
             hypergradient=HYPERGRADIENTS[settings.hypergradient](),
             relaxation=RELAXATIONS[settings.relaxation](),
+            dtype=settings.dtype,
         )
         search = preset.build(
             settings.make_space(),
-            CastClassification(
+            Classification(
                 *((settings.size, settings.size, 3), CLASSES, (0.5,) * 3, (0.25,) * 3),
                 augment=Augment(crop_padding=4, flip=True),
-                dtype=dtype,
             ),
             steps_per_epoch=390,
             epochs=50,
