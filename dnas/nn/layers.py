@@ -113,9 +113,12 @@ def subsample_pair(x: jax.Array) -> jax.Array:
     first half of channels, its second half the second (Liu et al., 2019, published code).
     Odd sizes are padded with zeros at their end.
     """
-    _, height, width, _ = x.shape
-    shifted = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))[:, 1::2, 1::2]
-    return jnp.concatenate([x[:, ::2, ::2], shifted], -1)
+    batch, height, width, channels = x.shape
+    x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    # Not x[:, ::2, ::2]: where a matrix product takes that, and anything else takes x, XLA's GPU
+    # compiler aborts (jaxlib 0.10.2, pass triton-gemm-rewriter).
+    squares = x.reshape(batch, (height + 1) // 2, 2, (width + 1) // 2, 2, channels)
+    return jnp.concatenate([squares[:, :, 0, :, 0], squares[:, :, 1, :, 1]], -1)
 
 
 class FactorizedReduction(nnx.Module):
