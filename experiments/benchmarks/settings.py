@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -69,6 +70,31 @@ class Settings:
         mixing = Mixing(single_path=self.single_path)
         return SPACES[self.space](channels=self.channels, mixing=mixing, **sizes)
 
+    def make_search(self, axis_name: str | None = None) -> tuple[Callable, Callable]:
+        """The step and the function that makes its first state from a key, or from one a seed.
+
+        Args:
+          axis_name: name of the axis of replicas.
+        """
+        preset = presets.darts(
+            hypergradient=HYPERGRADIENTS[self.hypergradient](),
+            relaxation=RELAXATIONS[self.relaxation](),
+            dtype=self.dtype,
+        )
+        search = preset.build(
+            self.make_space(),
+            Classification(
+                *((self.size, self.size, 3), CLASSES, (0.5,) * 3, (0.25,) * 3),
+                augment=Augment(crop_padding=4, flip=True),
+            ),
+            steps_per_epoch=390,
+            epochs=50,
+            axis_name=axis_name,
+        )
+        if self.population == 1:
+            return search.step, search.init
+        return jax.vmap(search.step, (0, None, None)), jax.vmap(search.init)
+
     def batches(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """One random batch for the weights and one for the architecture."""
         rng = np.random.default_rng(0)
@@ -103,24 +129,10 @@ class Ours:
     """
 
     def __init__(self, settings: Settings):
-        preset = presets.darts(
-            hypergradient=HYPERGRADIENTS[settings.hypergradient](),
-            relaxation=RELAXATIONS[settings.relaxation](),
-            dtype=settings.dtype,
-        )
-        search = preset.build(
-            settings.make_space(),
-            Classification(
-                *((settings.size, settings.size, 3), CLASSES, (0.5,) * 3, (0.25,) * 3),
-                augment=Augment(crop_padding=4, flip=True),
-            ),
-            steps_per_epoch=390,
-            epochs=50,
-        )
-        step, init, key = search.step, search.init, jax.random.key(0)
+        step, init = settings.make_search()
+        key = jax.random.key(0)
         if settings.population > 1:
-            step = jax.vmap(step, (0, None, None))
-            init, key = jax.vmap(init), jax.random.split(key, settings.population)
+            key = jax.random.split(key, settings.population)
         self.state = compiled_init(init)(key)
         steps = jax.tree.map(lambda x: x[None], settings.batches())
         self.batches = jax.device_put(steps)

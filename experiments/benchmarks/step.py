@@ -16,16 +16,8 @@ import time
 
 from absl import app, flags
 
-_SPACE = flags.DEFINE_enum("space", "nas_bench_201", ["nas_bench_201", "darts"], "Search space.")
-_METHOD = flags.DEFINE_string("hypergradient", "first_order", "Hypergradient, by name.")
-_RELAXATION = flags.DEFINE_enum("relaxation", "softmax", ["softmax", "gumbel"], "Relaxation.")
-_SINGLE_PATH = flags.DEFINE_bool("single_path", False, "Compute sampled operations only.")
-_CHANNELS = flags.DEFINE_integer("channels", 16, "Channels of the supernet.")
-_CELLS = flags.DEFINE_integer("cells", None, "Cells; the space's published number by default.")
-_BATCH = flags.DEFINE_integer("batch", 64, "Images of each half in a step.")
-_SIZE = flags.DEFINE_integer("size", 32, "Height and width of the images.")
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "tf32", "bfloat16"], "Arithmetic.")
-_POPULATION = flags.DEFINE_integer("population", 1, "Seeds that one step searches with.")
+from experiments.benchmarks import options
+
 _REFERENCE = flags.DEFINE_enum("reference", "none", ["none", "torch"], "What to compare with.")
 _COMPILE = flags.DEFINE_bool("compile", False, "Compare with torch.compile, too.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Steps to time.", lower_bound=1)
@@ -122,25 +114,12 @@ def main(argv: list[str]) -> None:
         if _DEVICE.value == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # PyTorch's, too
     from experiments.benchmarks import process
-    from experiments.benchmarks.settings import Settings
 
     # Searches keep the programs that take long to compile, so do we.
     with tempfile.TemporaryDirectory() as cache:
         os.environ.update(process.environment(cache))
         try:
-            settings = Settings(
-                space=_SPACE.value,
-                channels=_CHANNELS.value,
-                cells=_CELLS.value,
-                size=_SIZE.value,
-                batch=_BATCH.value,
-                hypergradient=_METHOD.value,
-                relaxation=_RELAXATION.value,
-                single_path=_SINGLE_PATH.value,
-                dtype=_DTYPE.value,
-                population=_POPULATION.value,
-            )
-            _measure(settings, cache)
+            _measure(options.settings(), cache)
         except (ImportError, RuntimeError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
