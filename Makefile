@@ -1,16 +1,26 @@
 # make search: the whole job on the embedded data set.  make test: linter, types, docs, tests.
+# make aot: small programs for GPUs and TPUs by their own compilers (1.2 GB), without either.
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 WORKDIR ?= runs/digits
 
-.PHONY: search test lint docs format clean
+.PHONY: search test aot lint docs format clean
 
 search: $(VENV)/installed
 	$(RUN) -m experiments.search --workdir=$(WORKDIR)
 
 test: $(VENV)/installed-test lint docs
 	$(RUN) -m pytest -n auto --maxprocesses=4 --dist=worksteal
+
+# An environment of its own: where its wheels are, JAX looks for a GPU and a TPU.
+aot:
+	$(MAKE) VENV=$(VENV)-aot $(VENV)-aot/installed-aot
+	$(VENV)-aot/bin/python -m pytest tests/experiments/test_aot.py
+
+$(VENV)/installed-aot: $(VENV)/installed-test
+	$(RUN) -m pip install --quiet --editable '.[aot]'
+	touch $@
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .

@@ -22,7 +22,8 @@ _FATAL = re.compile(r"^F\d+ [\d:.]+\s+\d+ (\S+:\d+)\] (.*)$", re.MULTILINE)
 _PASS = re.compile(r"\bxla::([\w:]*?)(?:\(anonymous namespace\)::)?(\w+)::(?:RunImpl|Run)\(\)")
 _ERROR = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt)): (.*)$", re.MULTILINE)
 _MACHINERY = frozenset({"HloPassInterface", "HloPassPipeline"})
-_ENVIRONMENT = {
+# What a process needs to compile for chips that are not there.
+ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "JAX_ENABLE_COMPILATION_CACHE": "false",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else one process of a machine has the compiler to itself
@@ -73,7 +74,7 @@ def measure(settings: Settings, target: Target, limit: int, keep: str = "") -> C
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with subprocess.Popen(
         command,
-        env=os.environ | _ENVIRONMENT,
+        env=os.environ | ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
