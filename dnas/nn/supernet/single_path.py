@@ -67,27 +67,35 @@ class SinglePathEdges(MixedEdges):
             # Recomputed in the backward pass, an option leaves nothing behind but its input, which
             # all share. Else a switch keeps, and fills with zeros, what any option leaves behind.
             branches = [
-                jax.checkpoint(functools.partial(_weighted, path, i), prevent_cse=False)
+                jax.checkpoint(functools.partial(_own, path, i), prevent_cse=False)
                 for i, path in enumerate(paths)
             ]
 
-            def edge(_, inputs, branches=branches):
-                option, weight, params = inputs
-                return None, lax.switch(option, branches, weight, params, x, key)
+            @jax.jit  # traced once for all edges
+            def edge(option, weight, params, branches=branches):
+                return lax.switch(option, branches, weight, params, x, key)
 
             chosen = jax.tree.map(lambda w, group=group: w[jnp.array(group)], weights.operations)
-            unroll = len(group) if len(names) <= _UNROLLED_OPTIONS else 1
-            _, outputs = lax.scan(edge, None, (*chosen, params), unroll=unroll)
-            for position, e in enumerate(group):
-                terms[e].append(outputs[position])
+            inputs = [
+                (*jax.tree.map(lambda w, i=i: w[i], chosen), own)
+                for i, own in enumerate(zip(*params, strict=True))
+            ]
+            for e, output in zip(group, _each(edge, inputs, len(names)), strict=True):
+                terms[e].append(output)
         return terms
 
     def _path(
         self, name: str, edges: Sequence[int], skip_dropout: jax.Array | None
-    ) -> tuple[Callable, Any]:
-        """One option: ``(its parameters on one edge, x, key) -> output``, and those of `edges`."""
+    ) -> tuple[Callable, list[Any]]:
+        """One option: ``(its parameters on one edge, weight, x, key) -> output``; those of `edges`.
+
+        The weight is part of the operation, whose normalisation multiplies by it.
+        """
         if operations.traits(name).zero:
-            return lambda params, x, key: jnp.zeros_like(x[:, :: self.stride, :: self.stride]), ()
+            zeros = lambda params, weight, x, key: jnp.zeros_like(  # noqa: E731
+                x[:, :: self.stride, :: self.stride]
+            )
+            return zeros, [()] * len(edges)
         operation, index = self.operations[name], list(self.users).index(name)
         positions = [self.users[name].index(e) for e in edges]
         fused = not isinstance(operation, EdgeByEdge)
@@ -98,23 +106,33 @@ class SinglePathEdges(MixedEdges):
             graph = nnx.graphdef(operation.edges[0])
             own = [nnx.to_pure_dict(nnx.state(operation.edges[p])) for p in positions]
 
-        def apply(params, x, key):
+        def apply(params, weight, x, key):
             params, position = params
             if key is not None:  # that of the mixed edges
                 key = jax.random.fold_in(jax.random.fold_in(key, index), position)
             module = nnx.merge(graph, nnx.State(params))
-            y = module(x)[..., 0, :] if fused else module(x, key=key)
+            if fused:
+                y = module(x, weight[None])[..., 0, :]
+            else:
+                y = module(x, key=key) * weight.astype(x.dtype)
             if skip_dropout is not None and self._hands_on(name):
                 y = dropout(y, skip_dropout, key)
             return y
 
-        params = jax.tree.map(lambda *slices: jnp.stack(slices), *own)
-        return apply, (params, jnp.array(positions))
+        return apply, [(o, jnp.int32(p)) for o, p in zip(own, positions, strict=True)]
 
 
-def _weighted(path: Callable, i: int, weight: jax.Array, params: Any, x: jax.Array, key) -> Any:
-    y = path(params[i], x, key)
-    return y * weight.astype(y.dtype)
+def _own(path: Callable, i: int, weight: jax.Array, params: Any, x: jax.Array, key) -> jax.Array:
+    return path(params[i], weight, x, key)
+
+
+def _each(edge: Callable[..., jax.Array], inputs: Sequence[Any], options: int) -> Sequence[Any]:
+    """The outputs of all edges, unrolled or in one loop."""
+    if options <= _UNROLLED_OPTIONS:
+        return [edge(*own) for own in inputs]
+    stacked = jax.tree.map(lambda *own: jnp.stack(own), *inputs)
+    outputs = lax.scan(lambda _, own: (None, edge(*own)), None, stacked)[1]
+    return [outputs[i] for i in range(len(inputs))]
 
 
 def _one_edge(state: nnx.State, edge: int) -> dict[str, Any]:
