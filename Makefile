@@ -1,5 +1,5 @@
 # make search: the whole job on the embedded data set.  make test: linter, types, docs, tests.
-# make aot: small programs for GPUs and TPUs by their own compilers (1.2 GB), without either.
+# make aot: small programs for GPUs and TPUs by their own compilers (1.5 GB), without either.
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python

@@ -1,6 +1,6 @@
 """What the compilers of GPUs and TPUs make of a search step, without a GPU or a TPU.
 
-    pip install -e '.[aot]'      # the compilers, about 1.2 GB; in an environment of its own
+    pip install -e '.[aot]'      # the compilers, about 1.5 GB; in an environment of its own
     python -m experiments.benchmarks.aot --space=darts --target=h100,v5e:2x2
 
 prints one row for each target; docs/benchmarks.md has such rows. Nothing runs: all figures but the
@@ -30,7 +30,8 @@ def columns() -> tuple[str, ...]:
     - lower, compile: seconds to trace and lower the step, and to compile it.
     - CPU: seconds of the whole process, on all cores.
     - arguments, temporary, code: MB on one device, with the padding of tiles.
-    - launches: kernels that a step starts; loops count as often as they run.
+    - launches: kernels that a step starts; loops count as often as they run. A TPU starts one
+      kernel, whose operations are counted.
     - collectives: how many a step has, and the MB that one device gives.
     - cycles: millions that the TPU compiler expects of a step, without what it has no figure for.
 

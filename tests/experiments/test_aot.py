@@ -98,6 +98,7 @@ ENTRY %main (b: f32[8]) -> f32[8] {
   %b = f32[8]{0:T(128)} parameter(0)
   %first = s32[]{:T(128)} constant(START)
   %moved = s32[]{:T(128)} copy(%first)
+  %room = f32[8]{0:T(128)} custom-call(), custom_call_target="AllocateBuffer"
   %all = (s32[]{:T(128)}, f32[8]{0:T(128)}) tuple(%moved, %b)
   %loop = (s32[]{:T(128)}, f32[8]{0:T(128)}) while(%all), condition=%under, body=%body
   %last = f32[8]{0:T(128)} get-tuple-element(%loop), index=1
@@ -110,6 +111,11 @@ backend_config={"window_config":{"estimated_cycles":"1"}}
 def test_launches_count_loops_and_know_libraries():
     found = program.launches(hlo.parse(GPU))
     assert found == {"fusions": 5, "convolutions": 5, "products": 5 + 1, "other": 1}
+
+
+def test_remarks_of_the_tpu_compiler_are_no_launches():
+    found = program.launches(hlo.parse(TPU.replace("START", "0")))
+    assert found == {"fusions": 2 * 7, "other": 2}
 
 
 def test_collectives_are_counted_once_with_what_they_send():

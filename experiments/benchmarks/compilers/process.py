@@ -79,19 +79,24 @@ def measure(settings: Settings, target: Target, limit: int, keep: str = "") -> C
         stderr=subprocess.PIPE,
         text=True,
     ) as child:
+        late = False
         try:
             output, errors = child.communicate(timeout=4 * limit)
         except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGXCPU)
+            late = True
+            child.kill()
             output, errors = child.communicate()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     stages: dict[str, Any] = {}
     for line in output.splitlines():
         with contextlib.suppress(json.JSONDecodeError):
-            stages |= json.loads(line)
-    failure = "" if child.returncode == 0 else why(child.returncode, errors)
-    if failure:
+            stages |= json.loads(line) if line.startswith("{") else {}
+    # A process that ignores the system's signal at the limit is killed ten seconds later.
+    late |= child.returncode == -signal.SIGKILL and cpu >= limit
+    failure = ""
+    if child.returncode:
+        failure = why(-signal.SIGXCPU if late else child.returncode, errors)
         failure = f"{'compiling' if stages else 'lowering'}: {failure}"
     return Compiled(cpu=cpu, failure=failure, **stages)
 

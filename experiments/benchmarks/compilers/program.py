@@ -15,11 +15,16 @@ _COLLECTIVES = frozenset(
 )
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+# Custom calls by which the TPU compiler talks to itself.
+_REMARKS = frozenset(
+    {"AllocateBuffer", "ConcatBitcast"}
+    | {"AssumeGatherIndicesInBound", "GatherScatterIndicesBitpacked"}
+)
 _MOVES = frozenset({"copy", "transpose", "reshape", "slice", "pad", "concatenate", "broadcast"})
 
 
 def launches(module: Module) -> Counter[str]:
-    """How many kernels a program starts, by kind.
+    """How many kernels a program starts, by kind; of a TPU's one kernel, the operations.
 
     The kinds are ``fusions``, ``convolutions`` (cuDNN's, or those that are no part of a fusion),
     ``products`` (cuBLAS's, Triton's, or no part of a fusion), ``custom`` for other custom calls,
@@ -71,7 +76,7 @@ def _kind(i: Instruction) -> str:
         return "products" if "__triton_gemm" in i.attributes else "fusions"
     if i.opcode == "custom-call":
         target = _TARGET.search(i.attributes)[1]
-        if target == "AllocateBuffer":
+        if target in _REMARKS:
             return ""
         names = {"cudnn$conv": "convolutions", "cublas": "products"}
         return next((kind for name, kind in names.items() if name in target), "custom")
