@@ -31,7 +31,7 @@ HloModule jit_run
   %x = f32[8]{0} get-tuple-element(%t), index=1
   %f = f32[8]{0} fusion(%x, %x), kind=kLoop, calls=%fused
   %g = f32[8]{0} fusion(%f), kind=kCustom, calls=%fused, \
-backend_config={"fusion_backend_config":{"kind":"__triton_gemm"}}
+backend_config={"fusion_backend_config":{"kind":"__triton_nested_gemm_fusion"}}
   %c = (f32[8]{0}, u8[0]{0}) custom-call(%f), custom_call_target="__cudnn$convForward"
   %y = f32[8]{0} get-tuple-element(%c), index=0
   %started = f32[8]{0} all-reduce-start(%y), to_apply=%add

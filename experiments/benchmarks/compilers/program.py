@@ -14,6 +14,7 @@ _COLLECTIVES = frozenset(
     | {"collective-permute", "collective-broadcast", "ragged-all-to-all"}
 )
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
+_TRITON = re.compile(r'"kind":"__triton\w*gemm')
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 # Custom calls by which the TPU compiler talks to itself.
 _REMARKS = frozenset(
@@ -73,7 +74,7 @@ def _collective(i: Instruction) -> bool:
 
 def _kind(i: Instruction) -> str:
     if i.opcode == "fusion":
-        return "products" if "__triton_gemm" in i.attributes else "fusions"
+        return "products" if _TRITON.search(i.attributes) else "fusions"
     if i.opcode == "custom-call":
         target = _TARGET.search(i.attributes)[1]
         if target in _REMARKS:
