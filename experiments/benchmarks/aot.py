@@ -29,7 +29,8 @@ def columns() -> tuple[str, ...]:
 
     - lower, compile: seconds to trace and lower the step, and to compile it.
     - CPU: seconds of the whole process, on all cores.
-    - arguments, temporary, code: MB on one device, with the padding of tiles.
+    - arguments, temporary, code: MB on one device, with the padding of tiles; the GPU compiler
+      does not tell the code's.
     - launches: kernels that a step starts; loops count as often as they run. A TPU starts one
       kernel, whose operations are counted.
     - collectives: how many a step has, and the MB that one device gives.
