@@ -92,6 +92,8 @@ def measure(settings: Settings, target: Target, limit: int, keep: str = "") -> C
     for line in output.splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             stages |= json.loads(line) if line.startswith("{") else {}
+    if "collectives" in stages:
+        stages["collectives"] = tuple(stages["collectives"])
     # A process that ignores the system's signal at the limit is killed ten seconds later.
     late |= child.returncode == -signal.SIGKILL and cpu >= limit
     failure = ""
