@@ -131,7 +131,10 @@ def _part(where: str, kind: str, settings: dict[str, Any], own: Any) -> Part | N
         users = known.users(key)
         if chosen not in users:
             meant = f"{where}.name={chosen}" if name else f"{chosen}, the part of this method"
-            raise ValueError(f"{where}.{key} is not used by {meant}, only by {', '.join(users)}")
+            raise ValueError(
+                f"{where}.{key} is not used by {meant}, only by {', '.join(users)}; choose one of "
+                f"them by {where}.name"
+            )
     if chosen == keys.NONE:
         return None
     types = keys.settings_of(own.factory if name is None else _factory(kind, chosen))

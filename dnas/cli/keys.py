@@ -175,8 +175,21 @@ def _sequence(annotation: Any) -> Type | None:
     return NUMBERS if items and items <= {int, float} else None
 
 
-def _used_by(name: str, key: Key) -> Key:
-    return dataclasses.replace(key, help=f"{key.help} ({name})")
+def _together(owners: Mapping[str, Mapping[str, Key | PartKey]]) -> dict[str, Key]:
+    """The keys of several owners; the help of each says what it is for whom."""
+    meanings: dict[str, dict[str, list[str]]] = {}
+    found: dict[str, Key] = {}
+    for owner, fields in owners.items():
+        for name, key in fields.items():
+            if isinstance(key, Key):
+                found.setdefault(name, key)
+                meanings.setdefault(name, {}).setdefault(key.help, []).append(owner)
+    return {
+        name: dataclasses.replace(
+            key, help="; ".join(f"{t} ({', '.join(own)})" for t, own in meanings[name].items())
+        )
+        for name, key in found.items()
+    }
 
 
 def _fields(kind: Any) -> dict[str, Key | PartKey]:
@@ -187,9 +200,7 @@ def _space() -> Section:
     found: dict[str, Key | PartKey | Section] = {
         "name": Key(TEXT, f"one of {', '.join(spaces.SPACES)}")
     }
-    for space in spaces.SPACES.values():
-        own = {k: v for k, v in _fields(space).items() if isinstance(v, Key)}
-        found |= {k: _used_by(space.name, v) for k, v in own.items() if k not in found}
+    found |= _together({space.name: _fields(space) for space in spaces.SPACES.values()})
     return found | {"subset": Key(TEXT, "a subset of RobustDARTS, s1 to s4 (darts)")}
 
 
@@ -199,9 +210,8 @@ def _data() -> Section:
         "name": Key(TEXT, f"one of {', '.join(datasets.SETS)}, or a set of TensorFlow Datasets"),
         "data_dir": Key(TEXT, load["data_dir"]),
     }
-    for name, make in datasets.SETS.items():
-        own = {k: v for k, v in settings_of(make).items() if isinstance(v, Key)}
-        found |= {k: _used_by(name, key) for k, key in own.items() if k not in found}
+    own = _together({name: settings_of(make) for name, make in datasets.SETS.items()})
+    found |= {name: key for name, key in own.items() if name not in found}
     return found | {
         "train_limit": Key(WHOLE, "use only so many examples of the train split"),
         "pool": Key(WHOLE, "average images over squares of so many pixels"),

@@ -260,7 +260,7 @@ def from_text(
       vocabulary: keep so many symbols at most, the most frequent of the train text. All others are
         ``'<unk>'``, which is one of them. By default all that the train text has.
       test_share: of the tokens of a single file.
-      valid_share: likewise; 0 for no validation text.
+      valid_share: share of a single file that is the validation text; 0 for none.
       temporal_regularization: of the task, see `dnas.tasks.LanguageModelling`.
 
     Returns:

@@ -62,9 +62,10 @@ class Recurrent:
       word_dropout: share of the words that are left out wherever they stand in a batch, in the
         networks of genotypes; supernets leave out none.
       input_dropout: share of the embedding's elements that are dropped.
-      cell_dropout: likewise where the embedding enters the cell.
-      hidden_dropout: likewise of the last output and of every node, where a matrix reads them.
-      output_dropout: likewise of the cell's outputs.
+      cell_dropout: share of elements that are dropped where the embedding enters the cell.
+      hidden_dropout: share of elements of the last output and of every node that are dropped where
+        a matrix reads them.
+      output_dropout: share of elements of the cell's outputs that are dropped.
     """
 
     channels: int = 300

@@ -98,7 +98,7 @@ class LanguageModelling:
     symbols: tuple[str, ...] | None = None
 
     name: ClassVar[str] = "language_modelling"
-    measure: ClassVar[Measure] = Measure("cross-entropy", -1.0, " nats")
+    measure: ClassVar[Measure] = Measure("perplexity", -1.0)
 
     def __post_init__(self):
         checks.whole("vocabulary", self.vocabulary)
@@ -189,11 +189,16 @@ class LanguageModelling:
         return found | bits
 
     def score(self, sums: Mapping[str, Any]) -> Estimate:
-        """Minus the mean cross-entropy, and its standard error over tokens taken as independent."""
+        """Minus the perplexity, and its standard error.
+
+        Tokens are taken as independent. The error of the cross-entropy, times the perplexity, is
+        that of the perplexity to first order.
+        """
         count = float(sums["count"])
         mean = float(sums["loss"]) / count
         variance = max(0.0, float(sums["squares"]) / count - mean**2)
-        return Estimate(-mean, math.sqrt(variance / count))
+        perplexity = self.metrics(sums)["perplexity"]
+        return Estimate(-perplexity, perplexity * math.sqrt(variance / count))
 
     def evaluation(self, sums: Mapping[str, Any]) -> "LanguageEvaluation":
         """See `dnas.tasks.Task.evaluation`."""
@@ -225,7 +230,7 @@ class LanguageEvaluation:
 
     Attributes:
       metrics: cross-entropy in nats, perplexity, and bits for each character.
-      score: minus the cross-entropy, and its standard error.
+      score: minus the perplexity, and its standard error.
       count: tokens that were predicted.
       unit: what a token is.
     """
@@ -240,8 +245,8 @@ class LanguageEvaluation:
         bits = self.metrics.get("bits_per_character")
         more = "" if bits is None else f", {bits:.4f} bits per character"
         return (
-            f"test perplexity {self.metrics['perplexity']:.3f}, cross-entropy "
-            f"{self.metrics['loss']:.4f} +- {self.score.error:.4f} nats{more}, "
+            f"test perplexity {self.metrics['perplexity']:.3f} +- {self.score.error:.3f}, "
+            f"cross-entropy {self.metrics['loss']:.4f} nats{more}, "
             f"{self.count:,} {self.unit}s"
         )
 

@@ -68,7 +68,7 @@ MISTAKES = {
     ),
     "--config.search.relaxation.temperature=5": (
         "config.search.relaxation.temperature is not used by softmax, the part of this method, "
-        "only by gumbel_softmax, reinmax"
+        "only by gumbel_softmax, reinmax; choose one of them by config.search.relaxation.name"
     ),
     "--config.search.regularizers.name=l2": (
         "config.search.regularizers.weight is missing: l2 needs it"

@@ -36,8 +36,9 @@ def test_loss_perplexity_and_score_in_closed_form():
         {"loss": entropies.mean(), "perplexity": math.sqrt(8), "bits_per_character": 1.5}
     )
     score = task.score(sums)
-    assert score.value == pytest.approx(-entropies.mean())
-    assert score.error == pytest.approx(entropies.std() / math.sqrt(2))
+    perplexity = math.exp(entropies.mean())
+    assert score.value == pytest.approx(-perplexity)
+    assert score.error == pytest.approx(perplexity * entropies.std() / math.sqrt(2))
     assert "bits_per_character" not in LanguageModelling(4, 2).metrics(sums)
     assert task.chance == pytest.approx(math.log(4))
 
