@@ -88,7 +88,7 @@ def parameters(space: SearchSpace, task: Task) -> Costs:
 
 
 def multiply_adds(space: SearchSpace, task: Task) -> Costs:
-    """The multiplications of convolutions that each option adds to the network, for one image.
+    """The multiplications of convolutions that each option adds to the network, for one example.
 
     This is what papers call FLOPs. Every weight of two or more axes counts as a kernel, used once
     for every pixel of the cell's nodes: so it is in all operations of this library. Normalisation

@@ -77,7 +77,7 @@ def make_data(config: Config) -> datasets.Dataset:
 
 
 def make_augment(config: Config) -> datasets.Augment:
-    """What a search does to images: the augmentation keys of ``config.data``."""
+    """What a search does to examples: the augmentation keys of ``config.data``."""
     section = _given(config["data"])
     with naming("config.data"):
         fields = datasets.Augment._fields

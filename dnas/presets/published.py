@@ -4,7 +4,7 @@ The numbers are those of the papers or, where a docstring says so, of the author
 that a paper leaves open are DARTS'. Every factory takes other values for the attributes of
 `Preset` as keywords: ``darts(epochs=15, alpha_learning_rate=3e-3)``.
 
-All of them split the training images into halves, and all but two search on both: `single_level`
+All of them split the training examples into halves, and all but two search on both: `single_level`
 and `snas` train alphas with the weights, on the weights' half.
 
 What docstrings say was compared is compared in ``tests/parity``. There, three steps of both
@@ -319,7 +319,7 @@ def oles(**changes) -> Preset:
 
 
 def single_level(**changes) -> Preset:
-    """A control: alphas train on the images of the weights (Liu et al., 2019, section 3).
+    """A control: alphas train on the examples of the weights (Liu et al., 2019, section 3).
 
     Compared: the gradient in alphas of a quadratic problem with its closed form, to 1e-5.
     """

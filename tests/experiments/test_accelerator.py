@@ -9,7 +9,8 @@ import types
 
 import pytest
 
-from experiments.benchmarks import accelerator, launches
+from experiments.benchmarks import accelerator_plan, launches, process
+from experiments.benchmarks.settings import Settings
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -30,12 +31,12 @@ def test_launches_are_what_ran_on_streams():
 
 def test_what_takes_too_long_or_fails_is_told(tmp_path):
     log = tmp_path / "log.txt"
-    slow = accelerator.run(["-c", "import time; print(1, flush=True); time.sleep(60)"], 2, log)
+    slow = accelerator_plan.run(["-c", "import time; print(1, flush=True); time.sleep(60)"], 2, log)
     assert slow == ("1\n", "out of time after 2 s")
     failing = "import sys; print('why', file=sys.stderr); sys.exit(3)"
-    assert accelerator.run(["-c", failing], 60, log) == ("", "exit code 3")
-    assert accelerator.run(["-c", "import os; os.abort()"], 60, log) == ("", "exit code -6")
-    assert accelerator.run(["-c", ""], -1, log) == ("", "out of time")
+    assert accelerator_plan.run(["-c", failing], 60, log) == ("", "exit code 3")
+    assert accelerator_plan.run(["-c", "import os; os.abort()"], 60, log) == ("", "exit code -6")
+    assert accelerator_plan.run(["-c", ""], -1, log) == ("", "out of time")
     assert "why" in log.read_text()
 
 
@@ -43,16 +44,23 @@ def test_rows_of_the_table():
     facts = {"trace": 1.0, "compile": 2.0, "temporary": 3e9, "peak": 4e9, "launches": 5000}
     sides = {"ours": (0.5, 0.4, 0.6), "torch_nchw": (1.0, 0.9, 1.1)}
     good = {"name": "a", "kind": "step", "failure": "", "sides": sides, "device": "chip", **facts}
-    lines = accelerator.summary([good, {"name": "b", "kind": "step", "failure": "exit code -6"}])
+    lines = accelerator_plan.summary(
+        [good, {"name": "b", "kind": "step", "failure": "exit code -6"}]
+    )
     assert lines.splitlines()[0] == "# chip"
     assert "| a | ours | 1 | 2 | 0.5 (0.4-0.6) | 1 | 3 | 4 | 5,000 |" in lines
     assert "| a | torch_nchw |  |  | 1 (0.9-1.1) | 2 |  |  |  |" in lines
     assert "| b | exit code -6 |" in lines
 
 
-def test_its_tests_are_there():
-    for path in accelerator.TESTS:
-        assert (ROOT / path).is_file(), path
+def test_its_cases_can_be_made():
+    for case in accelerator_plan.cases(quick=False):
+        if case.kind == "step":
+            settings = Settings(**case.settings)
+            assert settings.make_space().name == settings.space
+            assert set(case.sides) <= set(process.REFERENCES)
+        for path in case.settings.get("files", ()):
+            assert (ROOT / path).is_file(), path
 
 
 @pytest.mark.slow
@@ -62,7 +70,7 @@ def test_rehearsal(tmp_path):
     environment = os.environ | {"PYTHON": sys.executable}
     subprocess.run([*command, "--device=cpu", "--quick"], cwd=ROOT, env=environment, check=True)
     results = [json.loads(line) for line in (tmp_path / "results.jsonl").open()]
-    assert [r["kind"] for r in results] == ["step", "search", "step", "step", "tests"]
+    assert [r["kind"] for r in results] == ["step", "search", "step", "tests"]
     assert not any(r["failure"] for r in results), (tmp_path / "log.txt").read_text()[-3000:]
     for result in results:
         if result["kind"] == "step":
