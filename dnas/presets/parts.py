@@ -41,8 +41,8 @@ def mixing(
     def modify(space: SearchSpace) -> SearchSpace:
         if capabilities.mixing_of(space) is None and not optional:
             raise ValueError(
-                f"this method needs a space whose edges mix operations, and {space.name!r} has no "
-                "attribute `mixing`; choose another space or method"
+                f"this method changes how edges mix ({', '.join(changes)}), and the space "
+                f"{space.name!r} has no field `mixing` for that; choose another space or method"
             )
         return capabilities.with_mixing(space, **changes)
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import dnas
 from dnas import cli
 
 
@@ -43,6 +44,9 @@ def test_commands_are_listed(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["dnas"])
     assert cli.main() == 0
     assert "evaluate" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["dnas", "--version"])
+    assert cli.main() == 0
+    assert capsys.readouterr().out == f"dnas {dnas.__version__}\n"
     monkeypatch.setattr(sys, "argv", ["dnas", "sail"])
     assert cli.main() == 1
     assert "no command 'sail'" in capsys.readouterr().err

@@ -290,7 +290,7 @@ def test_stages_go_on_from_each_other(tmp_path, monkeypatch):
 def test_what_does_not_fit_is_refused_before_a_directory_is_made(tmp_path):
     with pytest.raises(ValueError, match="epochs=1: expected one epoch at least for each of 2"):
         run(shrinking([]), tmp_path / "run", CELLS, epochs=1)
-    with pytest.raises(ValueError, match=r"'activation' has no attribute `mixing`"):
+    with pytest.raises(ValueError, match=r"'activation' has no field `mixing`"):
         run(presets.pc_darts(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
