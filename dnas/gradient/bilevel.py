@@ -141,7 +141,7 @@ def bilevel(
     if mixing is not None and mixing.single_path:
         check_single_path(space, relaxation, perturbation)
     parts = Parts(graph=graph, candidates=candidates, **settings)
-    full = dataclasses.replace(parts, dtype="float32")
+    full = parts if dtype == "float32" else dataclasses.replace(parts, dtype="float32")
     return Search(
         functools.partial(init, parts),
         functools.partial(arithmetic.within(dtype)(step), parts),

@@ -18,7 +18,7 @@ from dnas._version import __version__
 from dnas.checks import shown
 
 # Raise it when a name in config.json gets another meaning, or results depend on something new.
-SCHEMA = 3
+SCHEMA = 4
 _STAMPS = ("schema", "versions")
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _CODE = "*.code.*"  # bytecode, which is another one in another version of Python

@@ -3,9 +3,8 @@
 #
 #     experiments/benchmarks/accelerator.sh --out=FOLDER
 #
-# PYTHON names the interpreter; it needs jax for the device, flax, optax, chex, absl-py, numpy and
-# scikit-learn. With torch, PyTorch is measured beside; with pytest, tests run on the device.
-# Nothing is installed. See accelerator.py for all flags.
+# PYTHON names the interpreter; docs/benchmarks.md says what must be installed. See accelerator.py
+# for all flags.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 exec "${PYTHON:-python3}" -m experiments.benchmarks.accelerator "$@"

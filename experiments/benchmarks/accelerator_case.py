@@ -10,6 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -45,7 +46,7 @@ def step(settings: dict[str, Any], *others: str) -> dict[str, Any]:
     sides, missing = {process.OURS: ours.step}, {}
     for side in others:
         try:
-            sides[side] = process.reference(side, made)
+            sides[side] = _reference(side, made)
         except (ImportError, RuntimeError) as error:
             missing[side] = str(error)
     seconds = alternate(sides, STEPS)
@@ -60,6 +61,21 @@ def step(settings: dict[str, Any], *others: str) -> dict[str, Any]:
     return facts | {"missing": missing, "device": jax.devices()[0].device_kind}
 
 
+def _reference(side: str, made: Settings) -> Callable[[], float]:
+    """A step in PyTorch on the same device.
+
+    Raises:
+      ImportError: PyTorch is not installed.
+      RuntimeError: it would run on the CPU while ours does not.
+    """
+    step = process.reference(side, made)
+    import torch
+
+    if jax.default_backend() != "cpu" and not torch.cuda.is_available():
+        raise RuntimeError("PyTorch has no such device here")
+    return step
+
+
 def search(settings: dict[str, Any]) -> dict[str, Any]:
     """A short search in NAS-Bench-201.
 
@@ -68,7 +84,7 @@ def search(settings: dict[str, Any]) -> dict[str, Any]:
         benchmark's, or None.
 
     Returns:
-      ``genotype``; ``seconds`` in all, with what compiles; ``accuracy`` of the found cell on
+      ``genotype``; ``seconds_to_search``, with what compiles; ``accuracy`` of the found cell on
       CIFAR-10 by the table, in per cent, None without one.
     """
     sizes = {"channels": 4, "cells": 1, "stages": 2} if settings["quick"] else {}
@@ -83,8 +99,11 @@ def search(settings: dict[str, Any]) -> dict[str, Any]:
     if settings["table"]:
         table = dnas.benchmarks.NASBench201(settings["table"])
         accuracy = table.look_up(result.genotype, "cifar10")["test_accuracy"]
-    genotype = str(space.format(result.genotype))
-    return {"genotype": genotype, "seconds_to_search": seconds, "accuracy": accuracy}
+    return {
+        "genotype": space.format(result.genotype),
+        "seconds_to_search": seconds,
+        "accuracy": accuracy,
+    }
 
 
 KINDS = {"compile": compile_only, "step": step, "search": search}

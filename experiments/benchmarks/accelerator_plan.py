@@ -50,7 +50,9 @@ def cases(quick: bool) -> list[Case]:
         return Case(name, "step", {**tiny, **settings}, sides, limit)
 
     found = [step(f"NAS-Bench-201, {d}", *eager, dtype=d) for d in dtypes]
-    found.append(Case("search", "search", {"epochs": 1 if quick else 10, "quick": quick}))
+    found.append(
+        Case("search", "search", {"epochs": 1 if quick else 3, "quick": quick}, limit=150.0)
+    )
     if quick:  # what compiles for long, or as those before, is left out
         found.append(Case("tests", "tests", {"files": [QUICK_TEST]}))
         return [case._replace(limit=float("inf")) for case in found]

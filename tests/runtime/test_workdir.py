@@ -66,8 +66,8 @@ DAMAGED = [
     b'{"seed": 0,',
     b"[1, 2]",
     b"\xff\xfe\x00",
-    b'{"schema": 3}',
-    b'{"schema": 3, "versions": [7]}',
+    b'{"schema": 4}',
+    b'{"schema": 4, "versions": [7]}',
 ]
 
 
@@ -317,5 +317,5 @@ def test_settings_of_another_schema_are_refused_by_name(tmp_path, schema):
     workdir.check_workdir(tmp_path, CONFIG)  # nothing to lose
     (tmp_path / "metrics.jsonl").touch()
     shown = "null" if schema == "nothing" else schema
-    with pytest.raises(workdir.ContradictionError, match=f"schema: {shown} there, 3 here; it was"):
+    with pytest.raises(workdir.ContradictionError, match=f"schema: {shown} there, 4 here; it was"):
         workdir.open_workdir(tmp_path, CONFIG)
