@@ -40,9 +40,10 @@ def mixing(
 
     def modify(space: SearchSpace) -> SearchSpace:
         if capabilities.mixing_of(space) is None and not optional:
+            why = f" (it sets {', '.join(changes)})" if changes else ""
             raise ValueError(
-                f"this method changes how edges mix ({', '.join(changes)}), and the space "
-                f"{space.name!r} has no field `mixing` for that; choose another space or method"
+                f"this method needs a space whose edges mix operations{why}, and "
+                f"{space.name!r} has no field `mixing`; choose another space or method"
             )
         return capabilities.with_mixing(space, **changes)
 
