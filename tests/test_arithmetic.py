@@ -15,7 +15,7 @@ from dnas.gradient.bilevel import bilevel
 from dnas.parts import part
 from dnas.spaces import DARTS, NASBench201
 from dnas.tasks import Classification
-from dnas.training.recipe import nas_bench_201_recipe
+from dnas.training.published import nas_bench_201_recipe
 
 TASK = Classification((8, 8, 3), 3)
 BATCH = {

@@ -20,7 +20,7 @@ from dnas.spaces import DARTS, SPACES
 
 Config = Mapping[str, Any]
 
-_NOT_LOADED = ("train_limit", "pool", *datasets.Augment._fields)
+_NOT_LOADED = ("train_limit", "augment")
 
 
 def check_keys(config: Config, needed: tuple[str, ...]) -> None:
@@ -63,12 +63,10 @@ def make_space(config: Config, given: Collection[str] = ()) -> SearchSpace:
 
 
 def make_data(config: Config) -> datasets.Dataset:
-    """The data set of ``config.data``, with its `pool` and `train_limit` applied."""
+    """The data set of ``config.data``, of at most `train_limit` examples."""
     section = _given(config["data"])
     with naming("config.data"):
         data = datasets.load(**{k: v for k, v in section.items() if k not in _NOT_LOADED})
-        if "pool" in section:
-            data = datasets.pooled(data, section["pool"])
     if "train_limit" not in section:
         return data
     with naming("config.data.train_limit"):
@@ -77,13 +75,9 @@ def make_data(config: Config) -> datasets.Dataset:
 
 
 def make_augment(config: Config) -> datasets.Augment:
-    """What a search does to examples: the augmentation keys of ``config.data``."""
-    section = _given(config["data"])
-    with naming("config.data"):
-        fields = datasets.Augment._fields
-        augment = datasets.Augment(**{key: section[key] for key in fields if key in section})
-        datasets.preprocess(augment, (0.0,), (1.0,))  # raises what is out of range
-    return augment
+    """What a search does to examples: ``config.data.augment``."""
+    with naming("config.data.augment"):
+        return datasets.Augment(**_given(config["data"].get("augment") or {}))
 
 
 def make_preset(config: Config) -> presets.Preset:

@@ -48,11 +48,10 @@ def _define() -> flags.FlagValues:
 def _keys() -> dict[str, keys.Key]:
     """The keys of a config that say which data set to read, and how."""
     section = cast(keys.Section, keys.SECTIONS["data"])
-    unread = ("train_limit", *datasets.Augment._fields)
     return {
         name: key
         for name, key in section.items()
-        if isinstance(key, keys.Key) and name not in unread
+        if isinstance(key, keys.Key) and name != "train_limit"
     }
 
 
@@ -98,8 +97,7 @@ def _evaluate(values: flags.FlagValues) -> None:
         for n, key in _keys().items()
         if (text := values[_DATA + n].value) is not None
     }
-    pool = given.pop("pool", 1)
-    data = datasets.pooled(datasets.load(**{"name": trained_on["name"], **given}), pool)
+    data = datasets.load(**{"name": trained_on["name"], **given})
     same = data.describe()["test"] == trained_on["test"]
     evaluation = evaluate(run, data, batch_size=values.batch_size)
     which = "the test split of the training" if same else "another test split than the training's"

@@ -205,17 +205,15 @@ def _space() -> Section:
 
 
 def _data() -> Section:
-    load = docstrings.arguments(datasets.load)
-    found = {
+    found: dict[str, Key | PartKey | Section] = {
         "name": Key(TEXT, f"one of {', '.join(datasets.SETS)}, or a set of TensorFlow Datasets"),
-        "data_dir": Key(TEXT, load["data_dir"]),
+        **{n: key for n, key in settings_of(datasets.load).items() if n != "name"},
     }
     own = _together({name: settings_of(make) for name, make in datasets.SETS.items()})
     found |= {name: key for name, key in own.items() if name not in found}
     return found | {
         "train_limit": Key(WHOLE, "use only so many examples of the train split"),
-        "pool": Key(WHOLE, "average images over squares of so many pixels"),
-        **_fields(datasets.Augment),
+        "augment": _fields(datasets.Augment),
     }
 
 
@@ -232,7 +230,7 @@ def _train() -> Section:
         "cells": Key(WHOLE, "cells of the network, as its space counts them; likewise"),
         "seeds": Key(NUMBERS, "one training for each"),
     }
-    return sizes | _fields(recipe.Recipe)
+    return sizes | _fields(recipe.Recipe) | {"augment": _fields(datasets.Augment)}
 
 
 SECTIONS: Section = {

@@ -22,7 +22,12 @@ _SEARCH = {
     "samples": "selection.count",
     "training_epochs": "selection.epochs",
 }
-RENAMED = {f"search.{old}": f"search.{new}" for old, new in _SEARCH.items()}
+_AUGMENT = ("crop_padding", "flip", "cutout")
+RENAMED = {f"search.{old}": f"search.{new}" for old, new in _SEARCH.items()} | {
+    f"{section}.{key}": f"{section}.augment.{key}"
+    for section in ("data", "train")
+    for key in _AUGMENT
+}
 
 
 def check(key: str) -> None:

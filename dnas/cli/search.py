@@ -92,7 +92,7 @@ def prepare(settings: flags.Settings) -> Job:
     with checks.naming("config.search"):
         task = job.data.task(job.augment, measured=False)
         stages.check(job.preset, job.space, job.preset.epochs, task)
-    with checks.naming("config.data"):
+    with checks.naming("config.data.augment"):
         check_augment(job.data, job.augment)
     if job.table is not None:
         with checks.naming("config.table"):

@@ -19,7 +19,8 @@ The working directory holds result.json, result.txt and a directory for each see
 config.json, network.json (the task, with its normalisation), metrics.jsonl, TensorBoard events,
 checkpoints and result.json; `dnas evaluate` reads it.
 
-Settings of the search, such as space.channels or data.flip, are refused: nothing reads them here.
+Settings of the search, such as space.channels or data.augment.flip, are refused: nothing reads
+them here.
 """
 
 import dataclasses
@@ -31,8 +32,7 @@ from absl import flags as absl_flags
 
 from dnas.cli import flags
 
-_UNUSED = ("search", "compare_random", "table", "space.channels", "space.cells")
-_UNUSED += ("data.crop_padding", "data.flip", "data.cutout")
+_UNUSED = ("search", "compare_random", "table", "space.channels", "space.cells", "data.augment")
 
 
 @dataclasses.dataclass(frozen=True)

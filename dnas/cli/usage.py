@@ -32,6 +32,8 @@ def _section(prefix: str, section: keys.Section) -> Iterator[str]:
             yield from _part(f"{prefix}.{name}", node)
         elif isinstance(node, keys.Key):
             yield _line(f"{prefix}.{name}", node.help)
+        else:
+            yield from _section(f"{prefix}.{name}", node)
 
 
 def _part(prefix: str, node: keys.PartKey) -> Iterator[str]:

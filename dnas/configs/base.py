@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dnas.presets.kinds import KINDS
-from dnas.training import recipe
+from dnas.training import published
 
 
 def make(space: str, **train) -> Any:
@@ -19,11 +19,11 @@ def make(space: str, **train) -> Any:
 
     Args:
       space: ``'nas_bench_201'`` or ``'darts'``.
-      **train: changes to the published recipe of that space; see `dnas.training.recipe.published`.
+      **train: changes to the published recipe of that space; see `dnas.training.published`.
     """
     size = {"name": space, "channels": 16, "cells": 5 if space == "nas_bench_201" else 8}
-    data = {"name": "cifar10", "crop_padding": 4, "flip": True}
-    return own(size, data, recipe.published(space, **train))
+    data = {"name": "cifar10", "augment": {"crop_padding": 4, "flip": True}}
+    return own(size, data, published.published(space, **train))
 
 
 def own(space: Mapping[str, Any], data: Mapping[str, Any], train: Mapping[str, Any]) -> Any:

@@ -11,6 +11,7 @@ Expected: ten minutes on two busy CPU cores. Seed 0 found a cell with a mean IoU
 from typing import Any
 
 from dnas.configs import base
+from dnas.data import Augment
 from dnas.training.recipe import Recipe, Settings, section
 
 
@@ -23,11 +24,11 @@ def get_config() -> Any:
         nesterov=True,
         weight_decay=5e-4,
         clip_norm=5.0,
-        flip=True,
+        augment=Augment(flip=True),
     )
     config = base.own(
         space={"name": "nas_bench_201", "channels": 8, "cells": 1, "stages": 3},
-        data={"name": "segmented", "void": 11, "pool": 2, "flip": True},
+        data={"name": "segmented", "void": 11, "pool": 2, "augment": {"flip": True}},
         train=section(Settings(recipe, channels=8, cells=1, seeds=(0, 1, 2))),
     )
     config.search.update(epochs=20, batch_size=16, learning_rate=0.05, alpha_learning_rate=0.01)

@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dnas.training import recipe
+from dnas.training import published
 
 
 def get_config() -> Any:
@@ -41,6 +41,6 @@ def get_config() -> Any:
                 "alpha_weight_decay": 1e-3,
             },
             "compare_random": 0,
-            "train": recipe.published("recurrent"),
+            "train": published.published("recurrent"),
         }
     )

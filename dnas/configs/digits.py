@@ -22,11 +22,10 @@ def get_config() -> Any:
         channels=8,
         cells=1,
         seeds=(0, 1, 2),
-        crop_padding=1,
-        flip=False,
+        augment={"crop_padding": 1, "flip": False},
     )
     config.space.update(channels=8, cells=1, stages=2)
-    config.data.update(name="digits", crop_padding=1, flip=False)
+    config.data.update(name="digits", augment={"crop_padding": 1, "flip": False})
     config.search.update(epochs=50, alpha_learning_rate=3e-3)
     config.compare_random = 5
     return config

@@ -20,6 +20,7 @@ def get_config() -> Any:
     config = base.make("nas_bench_201")
     config.preset = "dnas"
     config.space.update(channels=4, cells=5)
-    config.data.update(train_limit=10_000, pool=2, crop_padding=2)
+    config.data.update(train_limit=10_000, pool=2)
+    config.data.augment.crop_padding = 2
     config.search.epochs = 15
     return config

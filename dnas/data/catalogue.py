@@ -9,6 +9,7 @@ from typing import Any
 from dnas.checks import shown
 from dnas.data.dataset import Dataset
 from dnas.data.folder import from_folder
+from dnas.data.pooling import pooled
 from dnas.data.segmented import from_segmented_npz
 from dnas.data.sources import digits, from_npz
 from dnas.data.table import from_csv
@@ -29,7 +30,9 @@ SETS: Mapping[str, Callable[..., Dataset]] = {
 }
 
 
-def load(name: str, data_dir: str | None = None, **settings: Any) -> Dataset:
+def load(
+    name: str, data_dir: str | None = None, pool: int | None = None, **settings: Any
+) -> Dataset:
     """A data set by name.
 
     Args:
@@ -37,6 +40,8 @@ def load(name: str, data_dir: str | None = None, **settings: Any) -> Dataset:
         classification set of TensorFlow Datasets (``'cifar10'``, ``'mnist'``, ...; see
         `from_tfds`).
       data_dir: the folder of prepared TensorFlow Datasets.
+      pool: images are averaged over squares of so many pixels, see `pooled`; None leaves examples
+        as they are.
       **settings: other arguments of the function that makes the set, such as `path`; those that
         are None are left to it.
 
@@ -70,7 +75,8 @@ def load(name: str, data_dir: str | None = None, **settings: Any) -> Dataset:
                 f"{key} must be given with the data set {name!r}; dnas.data.{called} says what "
                 "it is"
             )
-    return make(**given)
+    data = make(**given)
+    return data if pool is None else pooled(data, pool)
 
 
 def _check_text(key: str, value: Any) -> None:

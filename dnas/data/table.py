@@ -17,6 +17,7 @@ from dnas.checks import did_you_mean, shown
 from dnas.data.batched import Batched
 from dnas.data.dataset import ArraySource, Split, describe_split
 from dnas.tasks import Augment
+from dnas.tasks.augment import NOTHING
 from dnas.tasks.regression import Regression
 
 MISSING = ("", "?", "na", "n/a", "nan", "none", "null")  # in small letters
@@ -60,10 +61,10 @@ class Table(Batched):
         Raises:
           ValueError: there is an augmentation.
         """
-        if augment is not None and any(augment):
+        if augment not in (None, NOTHING):
             raise ValueError(
-                f"augment={shown(augment)}: expected none, which is crop_padding=0, flip=False and "
-                "cutout=0, since a table has no images"
+                f"augment={shown(augment)}: expected Augment(), which changes nothing, since a "
+                "table has no images"
             )
         if not measured:
             return Regression(self.columns, self.target)

@@ -21,6 +21,7 @@ import numpy as np
 from dnas import checks
 from dnas.data.content import hashed
 from dnas.data.feeds import Batch, Feed, Read
+from dnas.tasks.augment import NOTHING
 from dnas.tasks.language import LanguageModelling
 
 LEVELS = ("character", "word")
@@ -95,7 +96,7 @@ class Text:
 
     def task(self, augment: Any = None, *, measured: bool = True) -> LanguageModelling:
         """To predict every token from those before; a text is never augmented."""
-        if augment is not None and any(augment):
+        if augment not in (None, NOTHING):
             raise ValueError(f"augment={checks.shown(augment)}: expected none, since this is text")
         del measured
         return LanguageModelling(

@@ -71,7 +71,7 @@ def check_genotype(genotype: Any) -> None:
 
 def check_recipe(recipe: Any) -> None:
     """Raises ValueError unless this is a recipe."""
-    _expect("recipe", recipe, Recipe, "such as dnas.training.recipe.darts_recipe(epochs=20)")
+    _expect("recipe", recipe, Recipe, "such as dnas.training.published.darts_recipe(epochs=20)")
 
 
 def check_augment(augment: Any) -> None:

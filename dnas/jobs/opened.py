@@ -26,7 +26,7 @@ from dnas.runtime.workdir import DamagedError, Workdir, WorkdirError, resolved
 from dnas.space import Decision, SearchSpace, Weighing
 from dnas.tasks import Estimate, Task
 from dnas.training import trainer
-from dnas.training.recipe import Recipe
+from dnas.training.recipe import rebuild
 from dnas.training.supervised import supervised
 
 _FACTS = ("test", "score", "parameters", "multiply_adds", "seconds")
@@ -151,7 +151,7 @@ class OpenedTraining:
             self.space,
             self.genotype,
             self.task,
-            recipe := Recipe(**self.settings["train"]),
+            recipe := rebuild(self.settings["train"]),
             total_steps=1,
         )
         state = jax.eval_shape(training.init, jax.random.key(0))
@@ -270,7 +270,7 @@ def _check_settings(settings: Any) -> None:
         raise ValueError(f"{', '.join(wrong)}: expected dictionaries")
     try:
         Genotype.create(settings["space"].get("name"), settings["genotype"])
-        Recipe(**settings["train"])
+        rebuild(settings["train"])
     except (TypeError, ValueError) as error:
         raise ValueError(brief(error)) from error
 

@@ -150,7 +150,7 @@ def describe(
     return {
         "seed": seed,
         "space": fingerprint.of_space(space),
-        "data": {**fingerprint.of_data(data), **augment._asdict()},
+        "data": {**fingerprint.of_data(data), "augment": fingerprint.attributes(augment)},
         "search": {"preset": type(preset).__name__, **fingerprint.attributes(preset)},
         "parallel": fingerprint.of_devices(parallel),
     }

@@ -15,7 +15,7 @@ from dnas.runtime import parallel as parallels
 from dnas.runtime.progress import heeds_progress
 from dnas.space import SearchSpace
 from dnas.tasks import Task, batch_of
-from dnas.training import recipe as recipes
+from dnas.training import published
 from dnas.training.recipe import Recipe
 from dnas.training.trainer import Trainer, TrainResult, make_training
 
@@ -116,7 +116,7 @@ def check(
     state = jax.eval_shape(training.init, jax.random.key(0))
     memory.check_weights("network", sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)))
     jax.eval_shape(training.step, state, batch)
-    recipes.warn_of_stem(space, recipe)
+    published.warn_of_stem(space, recipe)
 
 
 def _check_auxiliary(space: SearchSpace, genotype: Genotype, task: Task, recipe: Recipe) -> None:

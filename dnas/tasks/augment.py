@@ -5,8 +5,9 @@ batch at once, one number an image; what is done to one image is a plain functio
 image and its numbers, mapped over the batch.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,8 @@ import numpy as np
 from dnas import checks
 
 
-class Augment(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Augment:
     """What is done to train images; by default nothing. Every image gets its own.
 
     DARTS' setting for CIFAR-10 is ``Augment(crop_padding=4, flip=True, cutout=16)``, without
@@ -27,11 +29,22 @@ class Augment(NamedTuple):
       flip: mirror left and right with probability 1/2.
       cutout: side of a square, centred anywhere in the image and clipped at its border, that is
         set to the mean colour (DeVries and Taylor, 2017, arXiv:1708.04552); 0 for none.
+
+    Raises:
+      ValueError: `crop_padding` or `cutout` is negative, or not an integer.
     """
 
     crop_padding: int = 0
     flip: bool = False
     cutout: int = 0
+
+    def __post_init__(self):
+        for name in ("crop_padding", "cutout"):
+            checks.whole(name, getattr(self, name), least=0)
+        checks.true_or_false("flip", self.flip)
+
+
+NOTHING = Augment()
 
 
 def preprocess(augment: Augment, mean: Sequence[float], std: Sequence[float]) -> Callable[..., Any]:
@@ -54,13 +67,7 @@ def preprocess(augment: Augment, mean: Sequence[float], std: Sequence[float]) ->
       a map, ``(key, images, maps)``, it returns images and maps. It raises ValueError, when
       traced, for images that are too small for these settings or have another number of channels
       than `mean` and `std`.
-
-    Raises:
-      ValueError: `crop_padding` or `cutout` is negative, or not an integer.
     """
-    for name in ("crop_padding", "cutout"):
-        checks.whole(name, getattr(augment, name), least=0)
-    checks.true_or_false("flip", augment.flip)
     padding, length = augment.crop_padding, augment.cutout
 
     def apply(key: jax.Array, images: jax.Array, maps: jax.Array | None = None) -> Any:

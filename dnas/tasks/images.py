@@ -7,10 +7,8 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from dnas.tasks.augment import Augment
+from dnas.tasks.augment import NOTHING, Augment
 from dnas.tasks.task import Measure, Task
-
-NOTHING = Augment()
 
 
 @dataclasses.dataclass(frozen=True)

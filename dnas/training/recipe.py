@@ -1,13 +1,11 @@
 """Recipes: the settings with which a genotype's network is trained from scratch.
 
-A `Recipe` is plain data. `darts_recipe`, `nas_bench_201_recipe` and `recurrent_recipe` are the
-published ones, and their keyword arguments change single settings: ``darts_recipe(epochs=20)``.
-`section` and `from_section` turn a recipe, the network's size and the seeds into the flat section
-`train` of a config and back.
+A `Recipe` is plain data; `dnas.training.published` has those of the spaces' authors. `section` and
+`from_section` turn a recipe, the network's size and the seeds into the section `train` of a config
+and back, and `rebuild` reads a recipe that was written as JSON.
 """
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,21 +13,8 @@ import jax
 import optax
 
 from dnas import arithmetic, checks
-from dnas.data import Augment
 from dnas.gradient import optimizers
-from dnas.space import SearchSpace
-from dnas.spaces.darts import DARTS
-
-# Where DARTS' recipe for ImageNet differs from that for CIFAR-10, as far as there are settings.
-_IMAGENET = {
-    "epochs": 250,
-    "batch_size": 128,
-    "learning_rate": 0.1,
-    "weight_decay": 3e-5,
-    "drop_path": 0.0,
-    "crop_padding": 0,
-    "cutout": 0,
-}
+from dnas.tasks.augment import NOTHING, Augment
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,9 +37,7 @@ class Recipe:
         data with a validation split.
       auxiliary_weight: weight of the auxiliary head's loss; 0 builds no such head.
       drop_path: probability that a path is dropped at the end; it grows linearly from 0.
-      crop_padding: black pixels around an image before it is cropped at random; 0 does not crop.
-      flip: whether images are mirrored at random.
-      cutout: side of the square that is erased from each image; 0 erases nothing.
+      augment: random changes of the training examples; by default none.
       dtype: of the forward and backward pass, ``'float32'``, ``'tf32'`` or ``'bfloat16'``; see
         `dnas.arithmetic`. Parameters, running averages, optimizer and loss are float32 in all of
         them, and so is the test. Only accelerators are faster with the last two; CPUs emulate
@@ -75,9 +58,7 @@ class Recipe:
     averaging: int = 0
     auxiliary_weight: float = 0.0
     drop_path: float = 0.0
-    crop_padding: int = 0
-    flip: bool = False
-    cutout: int = 0
+    augment: Augment = NOTHING
     dtype: str = "float32"
 
     def __post_init__(self):
@@ -88,10 +69,13 @@ class Recipe:
             checks.fraction(name, getattr(self, name))
         for name in ("final_learning_rate", "weight_decay", "clip_norm", "auxiliary_weight"):
             checks.not_negative(name, getattr(self, name))
-        for name in ("crop_padding", "cutout", "averaging"):
-            checks.whole(name, getattr(self, name), least=0)
-        for name in ("nesterov", "flip"):
-            checks.true_or_false(name, getattr(self, name))
+        checks.whole("averaging", self.averaging, least=0)
+        checks.true_or_false("nesterov", self.nesterov)
+        if not isinstance(self.augment, Augment):
+            raise ValueError(
+                f"augment={checks.shown(self.augment)}: expected a dnas.data.Augment, such as "
+                "Augment(crop_padding=4, flip=True)"
+            )
         if self.final_learning_rate > self.learning_rate:
             raise ValueError(
                 f"final_learning_rate={self.final_learning_rate}: expected at most "
@@ -100,104 +84,6 @@ class Recipe:
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True: expected False where momentum is 0")
         arithmetic.check(self.dtype)
-
-    @property
-    def augment(self) -> Augment:
-        """The random changes of the training images."""
-        return Augment(self.crop_padding, self.flip, self.cutout)
-
-
-def darts_recipe(**changes: Any) -> Recipe:
-    """The recipe of DARTS for CIFAR-10 (Liu et al., 2019, section 3.2 and appendix A.2).
-
-    Meant for 36 channels and 20 cells. The published code steps the cosine once an epoch;
-    `learning_rate` follows it at every step.
-
-    Args:
-      **changes: settings that differ from the published ones.
-    """
-    published = Recipe(
-        epochs=600,
-        batch_size=96,
-        learning_rate=0.025,
-        weight_decay=3e-4,
-        clip_norm=5.0,
-        auxiliary_weight=0.4,
-        drop_path=0.2,
-        crop_padding=4,
-        flip=True,
-        cutout=16,
-    )
-    return _changed(published, changes)
-
-
-def nas_bench_201_recipe(**changes: Any) -> Recipe:
-    """The recipe of NAS-Bench-201 (Dong & Yang, 2020, table 1).
-
-    Meant for 16 channels and 5 cells a stage.
-
-    Args:
-      **changes: settings that differ from the published ones.
-    """
-    published = Recipe(
-        epochs=200,
-        batch_size=256,
-        learning_rate=0.1,
-        nesterov=True,
-        weight_decay=5e-4,
-        crop_padding=4,
-        flip=True,
-    )
-    return _changed(published, changes)
-
-
-def recurrent_recipe(**changes: Any) -> Recipe:
-    """The recipe of DARTS for recurrent cells (Liu et al., 2019, appendix A.2.2).
-
-    Meant for 850 channels and texts with a validation part. Windows are of one length here; that of
-    the authors' program is drawn around 35 in each step, and scales the learning rate.
-
-    Args:
-      **changes: settings that differ from the published ones.
-    """
-    published = Recipe(
-        epochs=8000,
-        batch_size=64,
-        learning_rate=20.0,
-        final_learning_rate=20.0,
-        momentum=0.0,
-        weight_decay=8e-7,
-        clip_norm=0.25,
-        averaging=5,
-    )
-    return _changed(published, changes)
-
-
-def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    checks.names("a recipe", changes, [field.name for field in dataclasses.fields(Recipe)])
-    return dataclasses.replace(recipe, **changes)
-
-
-def warn_of_stem(space: SearchSpace, recipe: Recipe) -> None:
-    """Warns where a network with DARTS' stem for ImageNet is to be trained as for CIFAR-10.
-
-    The published recipe for ImageNet (Liu et al., 2019, appendix A.3, and the authors' program)
-    also crops and scales images at random and smooths labels, which is not there yet.
-    """
-    if not isinstance(space, DARTS) or space.stem != "imagenet":
-        return
-    cifar = darts_recipe()
-    kept = [
-        f"{name}={value!r} ({_IMAGENET[name]!r})"
-        for name, value in dataclasses.asdict(recipe).items()
-        if name in _IMAGENET and value == getattr(cifar, name)
-    ]
-    if kept:
-        warnings.warn(
-            "the network has DARTS' stem for ImageNet, but its recipe is still that for CIFAR-10: "
-            f"{', '.join(kept)}; in parentheses is what was published for ImageNet",
-            stacklevel=3,
-        )
 
 
 def optimizer(recipe: Recipe, total_steps: int) -> optax.GradientTransformation:
@@ -257,33 +143,8 @@ class Settings(NamedTuple):
         return dataclasses.replace(space, **sizes)
 
 
-PUBLISHED = {
-    "darts": Settings(darts_recipe(), channels=36, cells=20, seeds=(0, 1, 2)),
-    "nas_bench_201": Settings(nas_bench_201_recipe(), channels=16, cells=5, seeds=(0, 1, 2)),
-    "recurrent": Settings(recurrent_recipe(), channels=850, cells=None, seeds=(0, 1, 2)),
-}
-
-
-def published(space: str, **changes: Any) -> dict[str, Any]:
-    """The config section of a space's published training.
-
-    Args:
-      space: the space's name.
-      **changes: keys of the section that differ, for instance ``epochs=20, channels=16``.
-
-    Raises:
-      ValueError: no recipe is published for this space, or a change is no key or no good value.
-    """
-    if space not in PUBLISHED:
-        raise ValueError(
-            f"no published recipe for space {space!r}, only for {sorted(PUBLISHED)}; "
-            "make a section with `section`"
-        )
-    return section(from_section({**section(PUBLISHED[space]), **changes}))
-
-
 def section(settings: Settings) -> dict[str, Any]:
-    """The settings as a flat dictionary, the section `train` of a config."""
+    """The settings as the section `train` of a config."""
     size_and_seeds = settings._asdict()
     return size_and_seeds | dataclasses.asdict(size_and_seeds.pop("recipe"))
 
@@ -307,7 +168,7 @@ def _read_section(values: dict[str, Any]) -> Settings:
     if unknown := sorted(set(values) - set(keys)):
         raise ValueError(f"{unknown[0]} must not be there; the keys are {', '.join(keys)}")
     if missing := sorted(set(keys) - set(values)):
-        raise ValueError(f"{missing[0]} must be there; dnas.training.recipe.published has all keys")
+        raise ValueError(f"{missing[0]} must be there; dnas.training.published has all")
     for name in ("channels", "cells"):
         if values[name] is not None:
             checks.whole(name, values[name])
@@ -318,5 +179,21 @@ def _read_section(values: dict[str, Any]) -> Settings:
         checks.seed("seeds", seed)
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={checks.shown(seeds)}: expected different numbers")
-    recipe = Recipe(**{name: values[name] for name in fields})
+    recipe = rebuild({name: values[name] for name in fields})
     return Settings(recipe, values["channels"], values["cells"], tuple(seeds))
+
+
+def rebuild(settings: Mapping[str, Any]) -> Recipe:
+    """The recipe that dataclasses.asdict, or a file of it, describes.
+
+    Raises:
+      ValueError: a setting has no good value.
+    """
+    augment = settings.get("augment", {})
+    known = [field.name for field in dataclasses.fields(Augment)]
+    if not isinstance(augment, Mapping):
+        raise ValueError(f"augment={checks.shown(augment)}: expected a section with {known}")
+    with checks.naming("augment"):
+        checks.names("it", augment, known)
+        changes = Augment(**augment)
+    return Recipe(**{**settings, "augment": changes})

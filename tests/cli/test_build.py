@@ -10,6 +10,7 @@ import pytest
 from dnas import presets, selection
 from dnas.cli import build, keys
 from dnas.cli import config as configs
+from dnas.data import Augment
 from dnas.genotype import Genotype
 from dnas.gradient import hypergrad, relax
 from dnas.gradient.stopping import Record
@@ -60,7 +61,7 @@ def test_published_configs_are_the_published_search():
     config = load("darts_cifar10")
     assert build.make_space(config) == DARTS(channels=16, cells=8)
     assert build.make_preset(config) == presets.darts()
-    assert build.make_augment(config) == (4, True, 0)
+    assert build.make_augment(config) == Augment(4, True, 0)
     assert build.make_space(load("nas_bench_201")) == NASBench201(channels=16, cells=5)
 
 
@@ -234,9 +235,12 @@ def everything(config):
         ("search.temperature", 1.0, "is now config.search.relaxation.temperature"),
         ("search.regularizer", "l2", "is now config.search.regularizers.name"),
         ("search.tuning_epochs", 5.0, "is now config.search.selection.epochs"),
+        ("data.flip", True, "is now config.data.augment.flip"),
+        ("train.cutout", 4, "is now config.train.augment.cutout"),
+        ("train.augment.cutuot", 1, "is unknown (did you mean 'cutout'?)"),
         ("search.lr", 1.0, "is unknown (did you mean 'learning_rate'?)"),
         ("data.train_limit", 1, "cannot limit"),
-        ("data.cutout", -1, "at least 0"),
+        ("data.augment.cutout", -1, "at least 0"),
         ("data.path", "pets", "is not used by the data set 'digits', which reads nothing"),
         ("data.size", 32, "is not used by the data set 'digits'"),
         ("table", "/no/such/table.csv", "there is no such file"),

@@ -79,10 +79,10 @@ MISTAKES = {
     "--config.preset=pc_darts --config.space.channels=2": "the space's channels=2: expected",
     "--config.search.epochs=many": "config.search.epochs='many': expected a whole number",
     "--config.search.epochs": "--config.search.epochs: its value is missing",
-    "--config.data.flip=yes": "config.data.flip='yes': expected True or False",
+    "--config.data.augment.flip=yes": "config.data.augment.flip='yes': expected True or False",
     "--config=digts": "--config='digts': there is no such file; expected one, or one of",
     "--config.search.batch_size=719": "config.search.batch_size=719: expected 1 to 718",
-    "--config.data.crop_padding=8": "config.data.crop_padding must be smaller",
+    "--config.data.augment.crop_padding=8": "config.data.augment.crop_padding must be smaller",
     "--config.train.batch_size=9999": "config.train.batch_size",
     "--config.compare_random=0 --config.train.epochs=1": "config.train.epochs has no",
 }

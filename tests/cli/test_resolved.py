@@ -13,7 +13,7 @@ from dnas.gradient.regularize import beta_decay
 from dnas.jobs import stages
 from dnas.parts import linear, part
 from dnas.runtime.workdir import ContradictionError, open_workdir
-from dnas.training import recipe, trainer
+from dnas.training import published, trainer
 
 
 class Begun(Exception):
@@ -102,8 +102,8 @@ def test_a_recipes_numbers_are_written_and_their_change_is_refused_by_name(tmp_p
             return files.read_json("config.json")
 
     assert None not in write()["train"].values() and write()["train"]["momentum"] == 0.9
-    published = recipe.PUBLISHED["nas_bench_201"]
-    changed = dataclasses.replace(published.recipe, momentum=0.8)
-    monkeypatch.setitem(recipe.PUBLISHED, "nas_bench_201", published._replace(recipe=changed))
+    settings = published.PUBLISHED["nas_bench_201"]
+    changed = dataclasses.replace(settings.recipe, momentum=0.8)
+    monkeypatch.setitem(published.PUBLISHED, "nas_bench_201", settings._replace(recipe=changed))
     with pytest.raises(ContradictionError, match=r"train\.momentum: 0\.9 there, 0\.8 here"):
         write()

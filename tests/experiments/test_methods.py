@@ -166,7 +166,7 @@ def test_wrong_flags_are_named_before_any_run(given, message, tmp_path):
 def test_what_is_there_is_not_computed_again(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (32, 8, 8, 3), np.uint8), np.arange(32) % 3
-    recipe = Recipe(epochs=1, batch_size=8, learning_rate=0.1, crop_padding=1)
+    recipe = Recipe(epochs=1, batch_size=8, learning_rate=0.1, augment=data.Augment(crop_padding=1))
     tiny = dataclasses.replace(
         SETTINGS["s2"],
         space=spaces.NASBench201(channels=2, cells=1, stages=1, nodes=2),

@@ -8,7 +8,7 @@ from fuzz.outcomes import Input
 import dnas
 from dnas import data, presets, spaces
 from dnas.gradient import relax
-from dnas.training import recipe
+from dnas.training import published
 
 DATA = data.digits()
 SPACE = spaces.NASBench201(channels=2, cells=1, stages=1)
@@ -17,11 +17,11 @@ IMAGES, LABELS = DATA.train.images[:60], DATA.train.labels[:60] % 2
 ANYTHING = (
     *(0, -1, 10**20, 2**32, 0.5, float("inf"), float("nan"), True, "x", "x" * 100_000, b"x"),
     *((), (1, 2), [1], {}, {"a": 1}, object(), object, len, lambda: 1, lambda x: x, np.zeros(3)),
-    *(SPACE, DATA, GENOTYPE, presets.darts, recipe.darts_recipe, relax.softmax(), spaces.DARTS),
+    *(SPACE, DATA, GENOTYPE, presets.darts, published.darts_recipe, relax.softmax(), spaces.DARTS),
 )
 SEARCH = {"space": SPACE, "data": DATA, "preset": presets.darts(epochs=1)}
 TRAIN = {"space": SPACE, "genotype": GENOTYPE, "data": DATA}
-TRAIN |= {"recipe": recipe.nas_bench_201_recipe(epochs=1, crop_padding=0)}
+TRAIN |= {"recipe": published.nas_bench_201_recipe(epochs=1, augment=data.Augment())}
 OPTIONS = ("seed", "epochs", "batch_size", "train_limit", "augment", "parallel", "chunk")
 ARRAYS = (
     *(IMAGES.astype(float), IMAGES / 255, IMAGES[:0], IMAGES[..., 0], IMAGES.tolist(), IMAGES[0]),
@@ -91,5 +91,5 @@ def _space(rng):
 
 def _recipe(rng):
     name, value = rng.choice([*vars(TRAIN["recipe"]), "lr"]), rng.choice(ANYTHING)
-    give = lambda: recipe.darts_recipe(**{name: value})  # noqa: E731
+    give = lambda: published.darts_recipe(**{name: value})  # noqa: E731
     return Input(f"recipe {name}={str(value)[:60]!r}", give)

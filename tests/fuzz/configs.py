@@ -39,7 +39,8 @@ def inputs(rng: random.Random, number: int) -> list[Input]:
     made = []
     while len(made) < number:
         config = configs.load(rng.choice(NAMES))
-        config["data"] |= {"name": "digits", "crop_padding": 0, "pool": 1, "cutout": 0}
+        config["data"] |= {"name": "digits", "pool": 1}
+        config["data"]["augment"] = {"crop_padding": 0, "cutout": 0}
         config["data"]["train_limit"] = 200
         config["space"] |= {"channels": 4, "cells": 1}
         config["search"] |= {"batch_size": 16, "epochs": 4}

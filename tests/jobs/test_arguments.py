@@ -11,7 +11,7 @@ import dnas
 from dnas import checks, data, presets, spaces
 from dnas.gradient import freeze, hypergrad, perturb, regularize, relax
 from dnas.space import Decision
-from dnas.training import recipe
+from dnas.training import published
 
 DATA = data.digits()
 SPACE = spaces.NASBench201(channels=2, cells=1, stages=1)
@@ -40,7 +40,7 @@ def changed(**changes):
     return search(preset=presets.darts(**changes))
 
 
-def train(space=SPACE, genotype=GENOTYPE, data=DATA, recipe=recipe.darts_recipe()):  # noqa: B008
+def train(space=SPACE, genotype=GENOTYPE, data=DATA, recipe=published.darts_recipe()):  # noqa: B008
     return dnas.train(space, genotype, data, recipe, progress=False)
 
 
@@ -62,7 +62,7 @@ MISTAKES = {
     "a seed that wraps": (lambda: search(seed=2**32), r"seed=4294967296: expected at most"),
     "too many steps": (lambda: checks.steps(10**6, 5000), "epochs=1000000: .* at most 429,496, "),
     "lr": (lambda: presets.dnas(lr=1), r"'lr' .* \(did you mean 'learning_rate'\?\)"),
-    "lr of a recipe": (lambda: recipe.darts_recipe(lr=1), r"did you mean 'learning_rate'\?"),
+    "lr of a recipe": (lambda: published.darts_recipe(lr=1), r"did you mean 'learning_rate'\?"),
     "not called": (
         lambda: changed(relaxation=relax.sparsemax),
         r"relaxation=dnas\.gradient\.relax\.sparsemax\(\)",
@@ -115,7 +115,7 @@ MISTAKES = {
     "a run": (lambda: dnas.open(3), r"workdir=3: expected the path of a directory"),
     "nothing to train": (lambda: train(Bare()), "Bare lacks 'supernet', 'network', 'val"),
     "text": (lambda: train(genotype="|none~0|"), r"space\.parse\(text\)"),
-    "a recipe's maker": (lambda: train(recipe=recipe.darts_recipe), r"such as .*darts_recipe\("),
+    "a recipe's maker": (lambda: train(recipe=published.darts_recipe), r"such as .*darts_recipe\("),
 }
 
 

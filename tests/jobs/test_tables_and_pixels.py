@@ -10,7 +10,7 @@ import pytest
 
 import dnas
 from dnas import strategies
-from dnas.data import from_csv, from_segmented_arrays, pooled
+from dnas.data import Augment, from_csv, from_segmented_arrays, pooled
 from dnas.evaluators.full_training import FullTraining, held_out
 from dnas.jobs.compare import compare
 from dnas.spaces import Dense, NASBench201
@@ -114,7 +114,7 @@ def test_cells_learn_to_tell_pixels_apart():
     preset = dnas.presets.darts(epochs=4, batch_size=4, learning_rate=0.1)
     found = dnas.search(space, data, preset, augment=dnas.data.Augment(2, True), progress=False)
     assert found.history[-1]["valid_mean_iou"] > 0.8
-    recipe = Recipe(epochs=4, batch_size=8, learning_rate=0.1, flip=True)
+    recipe = Recipe(epochs=4, batch_size=8, learning_rate=0.1, augment=Augment(flip=True))
     result = compare(space, found.genotype, data, recipe, random=1, seeds=(0,), progress=False)
     assert result.found.mean > 0.8
     assert result.format_table().startswith("Test mean IoU in %, segmented, 4 epochs of 32")
@@ -127,7 +127,7 @@ def test_camvid_is_learned(shared_data):
     data = pooled(dnas.data.load("segmented", path=str(path), void=11), 4)
     space = NASBench201(channels=8, cells=1, stages=2)
     cell = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|none~2|"
-    recipe = Recipe(epochs=4, batch_size=8, learning_rate=0.1, flip=True)
+    recipe = Recipe(epochs=4, batch_size=8, learning_rate=0.1, augment=Augment(flip=True))
     result = dnas.train(space, space.parse(cell), data, recipe, progress=False)
     evaluation = dnas.evaluate(result, data)
     assert evaluation.class_ious[[0, 1, 3]].min() > 0.4

@@ -8,12 +8,14 @@ import pytest
 from flax import nnx
 
 from dnas import data as datasets
+from dnas.data import Augment
 from dnas.jobs.train import check, train
 from dnas.runtime import loop, workdir
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
 from dnas.tasks import Classification
-from dnas.training.recipe import Recipe, darts_recipe, nas_bench_201_recipe
+from dnas.training.published import darts_recipe, nas_bench_201_recipe
+from dnas.training.recipe import Recipe
 from dnas.training.trainer import Trainer
 
 RECIPE = Recipe(
@@ -23,7 +25,7 @@ RECIPE = Recipe(
     weight_decay=1e-4,
     drop_path=0.2,
     auxiliary_weight=0.4,
-    crop_padding=1,
+    augment=Augment(crop_padding=1),
 )
 
 
@@ -89,7 +91,7 @@ def test_test_split_is_read_after_training_and_once(trained, locked, monkeypatch
 
 
 def test_network_learns_and_is_tested_with_its_last_weights(trained, stripes):
-    recipe = dataclasses.replace(RECIPE, epochs=20, crop_padding=0)
+    recipe = dataclasses.replace(RECIPE, epochs=20, augment=Augment())
     result = trained(recipe=recipe)
     assert result.test["accuracy"] == 1.0
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
@@ -181,8 +183,8 @@ def test_trainer_compiles_once_for_all_seeds(toy, stripes, monkeypatch):
     ("change", "message"),
     [
         ({"batch_size": 31}, "batch_size must be at most 30.*got 31"),
-        ({"crop_padding": 3}, "crop_padding"),
-        ({"cutout": 5}, "cutout"),
+        ({"augment": Augment(crop_padding=3)}, "crop_padding"),
+        ({"augment": Augment(cutout=5)}, "cutout"),
     ],
 )
 def test_settings_that_do_not_fit_the_data_are_refused(trained, tmp_path, change, message):
@@ -204,7 +206,7 @@ def test_checks_decode_nothing(toy, locked):
     check(toy, genotype, data, RECIPE)
     for space, change in (
         (dataclasses.replace(toy, head=False), {}),
-        (toy, {"cutout": 5}),
+        (toy, {"augment": Augment(cutout=5)}),
         (toy, {"batch_size": 12}),
     ):
         with pytest.raises(ValueError, match=r"auxiliary_weight|cutout|batch_size"):

@@ -300,7 +300,7 @@ def test_presets_for_mixed_edges_say_so():
         name = "layers"
 
     for name in ("pc_darts", "darts_minus", "drnas", "p_darts"):
-        with pytest.raises(ValueError, match="whose edges mix operations.*, and 'layers' has no"):
+        with pytest.raises(ValueError, match=r"whose edges mix operations.*, and 'layers' has no"):
             presets.PRESETS[name]().modified(Layers())
     layers = Layers()
     for name in ("darts", "gdas", "random_weight_sharing"):

@@ -22,7 +22,7 @@ def test_extreme_settings_are_named():
         "Likely the cause: search.temperature=1e-30 is extreme (usual are 0.001 to 1000)."
     )
     settings = {"search": {"learning_rate": 10**6, "alpha_betas": [0.5, 0.999], "clip_norm": 0.0}}
-    settings |= {"train": {"weight_decay": 7.0, "flip": True}}
+    settings |= {"train": {"weight_decay": 7.0, "nesterov": True}}
     assert divergence.advice(settings) == (
         "Likely the cause: search.learning_rate=1000000 is extreme (usual are 1e-08 to 1); "
         "train.weight_decay=7.0 is extreme (usual are 1e-10 to 0.1)."

@@ -130,15 +130,16 @@ def test_key_decides_and_nothing_else_does():
 @pytest.mark.parametrize(
     ("augment", "message"),
     [
-        (Augment(crop_padding=-1), "crop_padding.*-1"),
-        (Augment(cutout=2.5), "cutout.*2.5"),
-        (Augment(crop_padding=4), "crop_padding.*4.*4x9"),
-        (Augment(cutout=5), "cutout.*5.*4x9"),
+        ({"crop_padding": -1}, "crop_padding.*-1"),
+        ({"cutout": 2.5}, "cutout.*2.5"),
+        ({"flip": 1}, "flip=1.*True or False"),
+        ({"crop_padding": 4}, "crop_padding.*4.*4x9"),
+        ({"cutout": 5}, "cutout.*5.*4x9"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(augment, message):
     with pytest.raises(ValueError, match=message):
-        run(augment, jax.random.key(0), np.zeros((2, 4, 9, 1), np.uint8))
+        run(Augment(**augment), jax.random.key(0), np.zeros((2, 4, 9, 1), np.uint8))
 
 
 def test_wrong_images_are_refused():

@@ -14,7 +14,7 @@ from dnas.data import Augment
 from dnas.spaces.darts import DARTS
 from dnas.spaces.nas_bench_201 import NASBench201
 from dnas.spaces.recurrent import Recurrent
-from dnas.training import recipe
+from dnas.training import published, recipe
 from dnas.training.recipe import Recipe
 
 STEPS = 8
@@ -40,8 +40,8 @@ def reference(recipe, params, gradients):
 @pytest.mark.parametrize(
     "settings",
     [
-        recipe.darts_recipe(final_learning_rate=0.001),
-        recipe.nas_bench_201_recipe(),
+        published.darts_recipe(final_learning_rate=0.001),
+        published.nas_bench_201_recipe(),
         Recipe(epochs=1, batch_size=1, learning_rate=0.1, momentum=0.0, weight_decay=0.5),
     ],
     ids=["clip and momentum", "nesterov", "plain"],
@@ -64,7 +64,7 @@ def test_optimizer_is_pytorchs_sgd(settings):
 
 
 def test_networks_have_the_sizes_that_the_section_gives():
-    settings = recipe.PUBLISHED["recurrent"]
+    settings = published.PUBLISHED["recurrent"]
     assert settings.recipe == Recipe(
         epochs=8000,
         batch_size=64,
@@ -77,18 +77,18 @@ def test_networks_have_the_sizes_that_the_section_gives():
     )
     assert settings.sized(Recurrent(channels=300, nodes=4)) == Recurrent(channels=850, nodes=4)
     assert settings._replace(channels=None).sized(Recurrent()) == Recurrent()
-    assert recipe.PUBLISHED["darts"].sized(DARTS()) == DARTS(channels=36, cells=20)
+    assert published.PUBLISHED["darts"].sized(DARTS()) == DARTS(channels=36, cells=20)
     with pytest.raises(ValueError, match=r"train\.cells=20: expected None, since networks of the"):
-        recipe.PUBLISHED["darts"].sized(Recurrent())
+        published.PUBLISHED["darts"].sized(Recurrent())
     assert recipe.from_section(recipe.section(settings)) == settings
 
 
 def test_published_numbers():
-    darts, nb201 = recipe.PUBLISHED["darts"], recipe.PUBLISHED["nas_bench_201"]
+    darts, nb201 = published.PUBLISHED["darts"], published.PUBLISHED["nas_bench_201"]
     assert (darts.channels, darts.cells, nb201.channels, nb201.cells) == (36, 20, 16, 5)
     assert darts.recipe.augment == Augment(4, True, 16)
     assert nb201.recipe.augment == Augment(4, True, 0)
-    assert dataclasses.replace(darts.recipe, crop_padding=0, flip=False, cutout=0) == Recipe(
+    assert dataclasses.replace(darts.recipe, augment=Augment()) == Recipe(
         epochs=600,
         batch_size=96,
         learning_rate=0.025,
@@ -97,21 +97,21 @@ def test_published_numbers():
         auxiliary_weight=0.4,
         drop_path=0.2,
     )
-    assert dataclasses.replace(nb201.recipe, crop_padding=0, flip=False) == Recipe(
+    assert dataclasses.replace(nb201.recipe, augment=Augment()) == Recipe(
         epochs=200, batch_size=256, learning_rate=0.1, nesterov=True, weight_decay=5e-4
     )
 
 
 def test_drop_path_grows_linearly_with_a_traced_step():
-    at = jax.jit(lambda step: recipe.drop_path(recipe.darts_recipe(), step, 10))
+    at = jax.jit(lambda step: recipe.drop_path(published.darts_recipe(), step, 10))
     np.testing.assert_allclose([at(step) for step in (0, 5, 9)], [0, 0.1, 0.18], rtol=1e-6)
     assert at._cache_size() == 1
 
 
 def test_section_and_back():
-    values = recipe.published("darts", epochs=3, seeds=[4, 5], learning_rate=1)
+    values = published.published("darts", epochs=3, seeds=[4, 5], learning_rate=1)
     settings = recipe.from_section(values)
-    assert settings.recipe == recipe.darts_recipe(epochs=3, learning_rate=1)
+    assert settings.recipe == published.darts_recipe(epochs=3, learning_rate=1)
     assert (settings.channels, settings.cells, settings.seeds) == (36, 20, (4, 5))
     assert recipe.section(settings) == values
 
@@ -132,7 +132,6 @@ def test_section_and_back():
         {"momentum": 1.0},
         {"nesterov": 1},
         {"drop_path": 1.0},
-        {"cutout": -1},
         {"dtype": "float16"},
         {"channels": 0},
         {"cells": "5"},
@@ -147,39 +146,54 @@ def test_section_and_back():
 def test_errors_name_the_key_and_the_value(change):
     (key, value), *_ = change.items()
     with pytest.raises(ValueError, match=rf"^train\.{key}(=| must)") as error:
-        recipe.published("nas_bench_201", **change)
+        published.published("nas_bench_201", **change)
     assert key in ("epoch", "seeds") or repr(value) in str(error.value)
+
+
+def test_changes_of_examples_are_a_section_of_their_own():
+    values = published.published("nas_bench_201", augment={"cutout": 8})
+    assert values["augment"] == {"crop_padding": 4, "flip": True, "cutout": 8}
+    assert recipe.from_section(values).recipe.augment == Augment(4, True, 8)
+    for wrong, message in (
+        ({"cutout": -1}, r"^train\.augment\.cutout=-1: expected"),
+        ({"cutuot": 1}, r"^train\.augment: 'cutuot' is no setting .*did you mean 'cutout'"),
+        (4, r"^train\.augment=4: expected a section"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            published.published("nas_bench_201", augment=wrong)
+    with pytest.raises(ValueError, match=r"augment=\(4, True\): expected a dnas\.data\.Augment"):
+        Recipe(epochs=1, batch_size=1, learning_rate=0.1, augment=(4, True))
 
 
 def test_nesterov_without_momentum_is_refused():
     with pytest.raises(ValueError, match="nesterov=True"):
-        recipe.nas_bench_201_recipe(momentum=0.0)
+        published.nas_bench_201_recipe(momentum=0.0)
 
 
 def test_missing_key_and_unknown_space():
-    values = recipe.published("darts")
+    values = published.published("darts")
     del values["clip_norm"]
     with pytest.raises(ValueError, match=r"train\.clip_norm must be there"):
         recipe.from_section(values)
     with pytest.raises(ValueError, match="'nowhere'"):
-        recipe.published("nowhere")
+        published.published("nowhere")
 
 
 def test_the_recipe_for_cifar_on_the_stem_for_imagenet_is_warned_of():
     space = DARTS(stem="imagenet")
-    changed = recipe.darts_recipe(epochs=250, learning_rate=0.1)
+    changed = published.darts_recipe(epochs=250, learning_rate=0.1)
     with pytest.warns(UserWarning) as caught:
-        recipe.warn_of_stem(space, changed)
+        published.warn_of_stem(space, changed)
     (message,) = (str(warning.message) for warning in caught)
     assert "batch_size=96 (128), weight_decay=0.0003 (3e-05), drop_path=0.2 (0.0)" in message
-    assert "crop_padding=4 (0), cutout=16 (0)" in message
+    assert "augment.crop_padding=4 (0), augment.cutout=16 (0)" in message
     assert "epochs" not in message and "learning_rate" not in message
-    own = recipe.darts_recipe(
+    own = published.darts_recipe(
         epochs=9, batch_size=8, learning_rate=0.2, weight_decay=0.0, drop_path=0.1
     )
-    own = dataclasses.replace(own, crop_padding=2, cutout=8)
+    own = dataclasses.replace(own, augment=Augment(crop_padding=2, cutout=8))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        recipe.warn_of_stem(space, own)
-        recipe.warn_of_stem(DARTS(), recipe.darts_recipe())
-        recipe.warn_of_stem(NASBench201(), recipe.darts_recipe())
+        published.warn_of_stem(space, own)
+        published.warn_of_stem(DARTS(), published.darts_recipe())
+        published.warn_of_stem(NASBench201(), published.darts_recipe())

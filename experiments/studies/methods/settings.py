@@ -22,7 +22,7 @@ from dnas.runtime import fingerprint
 from dnas.space import SearchSpace
 from dnas.spaces import DARTS
 from dnas.spaces import NASBench201 as NASBench201Space
-from dnas.tasks import Classification, Task
+from dnas.tasks import Augment, Classification, Task
 from dnas.training.recipe import Recipe
 
 DATA, CLASSES = "cifar10", 10
@@ -219,8 +219,7 @@ def _subset(name: str) -> Setting:
             learning_rate=0.05,
             weight_decay=3e-4,
             clip_norm=5.0,
-            crop_padding=4 // pool,
-            flip=True,
+            augment=Augment(crop_padding=4 // pool, flip=True),
         ),
         network={"channels": 8, "cells": cells},
         test_images=2000,
