@@ -10,6 +10,8 @@ import tempfile
 
 import pytest
 
+_TESTS = pathlib.Path(__file__).parent
+
 # Eight virtual devices, so that data-parallel steps can be tested; read when JAX starts.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -29,14 +31,24 @@ def pytest_unconfigure():
         shutil.rmtree(_made, ignore_errors=True)
 
 
+# What is compared with published programs, with kernels and with other compilers is compiled as
+# users compile it, and so is all that runs as a command of its own, or is marked. For the other
+# tests XLA's program matters, not how fast its code is: they take a third less without LLVM's
+# passes.
+_OPTIMISED = ("parity", "nn", "experiments")
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _forget_compiled():
-    """Gives back the memory of what a module compiled."""
-    yield
+def _compiler(request):
+    """Says how a module's programs are compiled, and gives back their memory."""
     import jax  # late: it reads the environment above
 
     from dnas.runtime import programs
 
+    folder, *_ = request.path.relative_to(_TESTS).parts
+    optimised = folder in _OPTIMISED or request.node.get_closest_marker("optimised") is not None
+    jax.config.update("jax_disable_most_optimizations", not optimised)
+    yield
     programs.forget()
     jax.clear_caches()
     gc.collect()

@@ -27,6 +27,8 @@ from dnas.jobs.search import describe, search
 from dnas.runtime import loop, workdir
 from dnas.space import Decision
 
+pytestmark = pytest.mark.optimised  # as the killed processes that these compare with
+
 
 @dataclasses.dataclass(frozen=True)
 class ToySpace(Rows):

@@ -17,6 +17,8 @@ import pytest
 
 from dnas.runtime import loop, workdir
 
+pytestmark = pytest.mark.optimised  # as the killed processes that these compare with
+
 PER_EPOCH, EPOCHS, CHUNK = 7, 3, 3  # the last chunk of an epoch is a partial one
 
 
