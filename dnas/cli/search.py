@@ -73,8 +73,8 @@ def prepare(settings: flags.Settings) -> Job:
     """
     from dnas import checks
     from dnas.cli import build
-    from dnas.jobs import stages
-    from dnas.jobs.search import check_augment, check_batch, check_table
+    from dnas.jobs import arguments, stages
+    from dnas.jobs.search import check_batch, check_table
 
     config = settings.config
     build.check_keys(config, ("seed", "preset", "space", "data", "search"))
@@ -89,11 +89,12 @@ def prepare(settings: flags.Settings) -> Job:
     with checks.naming("config.search"):
         check_batch(job.data, job.preset.batch_size, settings.parallel)
         checks.steps(job.preset.epochs, len(job.data.train) // 2 // job.preset.batch_size)
-    with checks.naming("config.search"):
+    with checks.naming("config.data"):
         task = job.data.task(job.augment, measured=False)
-        stages.check(job.preset, job.space, job.preset.epochs, task)
     with checks.naming("config.data.augment"):
-        check_augment(job.data, job.augment)
+        arguments.check_prepared(task)
+    with checks.naming("config.search"):
+        stages.check(job.preset, job.space, job.preset.epochs, task)
     if job.table is not None:
         with checks.naming("config.table"):
             check_table(job.table, job.space, job.data.name)

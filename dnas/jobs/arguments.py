@@ -3,10 +3,13 @@
 import os
 from typing import Any
 
+import jax
+
 from dnas import presets
 from dnas.checks import did_you_mean, shown
 from dnas.data import Augment, Dataset
 from dnas.genotype import Genotype
+from dnas.tasks import Task, batch_of
 from dnas.training.recipe import Recipe
 
 _SPACE = ("name", "decisions", "supernet", "network", "discretize", "sample", "validate")
@@ -77,6 +80,13 @@ def check_recipe(recipe: Any) -> None:
 def check_augment(augment: Any) -> None:
     """Raises ValueError unless this is an augmentation."""
     _expect("augment", augment, Augment, "such as dnas.data.Augment(crop_padding=4, flip=True)")
+
+
+def check_prepared(task: Task) -> None:
+    """Raises ValueError unless the examples are large enough for the task's augmentation."""
+    batch = batch_of(task.examples, 1)
+    # Traces; compiles nothing.
+    jax.eval_shape(lambda key, batch: task.prepare(key, batch, True), jax.random.key(0), batch)
 
 
 def check_table(table: Any) -> None:

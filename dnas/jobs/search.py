@@ -5,8 +5,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from dnas import checks, sequences
 from dnas import data as datasets
 from dnas.evaluators import Lookup
@@ -18,7 +16,6 @@ from dnas.runtime import parallel as parallels
 from dnas.runtime.progress import heeds_progress
 from dnas.runtime.workdir import open_workdir
 from dnas.space import SearchSpace
-from dnas.tasks import batch_of
 
 # What the user wrote, noted beside what it stands for; only that is compared.
 FREE = ("given",)
@@ -90,10 +87,11 @@ def search(
     sequences.check_alone(space, parallel)
     check_batch(data, batch_size, parallel)
     checks.steps(epochs, len(data.train) // 2 // batch_size)
-    check_augment(data, augment)
+    task = data.task(augment, measured=False)
+    arguments.check_prepared(task)
     if table is not None:
         check_table(table, space, data.name)
-    stages.check(preset, space, epochs, data.task(augment, measured=False))
+    stages.check(preset, space, epochs, task)
     data.check()  # may read all examples, so it comes last
     settings = describe(space, data, preset, seed, augment, parallel)
     settings["search"] |= {"epochs": epochs, "batch_size": batch_size}
@@ -122,14 +120,6 @@ def check_batch(data: datasets.Dataset, batch_size: int, parallel: str) -> None:
             "train examples"
         )
     parallels.make(parallel).check_batch(batch_size)
-
-
-def check_augment(data: datasets.Dataset, augment: datasets.Augment) -> None:
-    """Raises ValueError unless the examples are large enough for the augmentation."""
-    task = data.task(augment, measured=False)
-    batch = batch_of(task.examples, 1)
-    # Traces; compiles nothing.
-    jax.eval_shape(lambda key, batch: task.prepare(key, batch, True), jax.random.key(0), batch)
 
 
 def check_table(table: Lookup, space: SearchSpace, data_name: str) -> None:

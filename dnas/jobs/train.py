@@ -107,6 +107,8 @@ def check(
         )
     # Without statistics, for which examples would be decoded.
     task = data.task(recipe.augment, measured=False)
+    with checks.naming("augment"):
+        arguments.check_prepared(task)
     _check_auxiliary(space, genotype, task, recipe)
     checks.steps(recipe.epochs, len(data.train) // recipe.batch_size)
     # Tracing a step meets all that examples can be too small for.

@@ -82,6 +82,7 @@ MISTAKES = {
     "--config.data.augment.flip=yes": "config.data.augment.flip='yes': expected True or False",
     "--config=digts": "--config='digts': there is no such file; expected one, or one of",
     "--config.search.batch_size=719": "config.search.batch_size=719: expected 1 to 718",
+    "--config.train.augment.cutout=99": "config.train.augment.cutout must not exceed",
     "--config.data.augment.crop_padding=8": "config.data.augment.crop_padding must be smaller",
     "--config.train.batch_size=9999": "config.train.batch_size",
     "--config.compare_random=0 --config.train.epochs=1": "config.train.epochs has no",
