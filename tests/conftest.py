@@ -38,17 +38,24 @@ def pytest_unconfigure():
 _OPTIMISED = ("parity", "nn", "experiments")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compiler(request):
-    """Says how a module's programs are compiled, and gives back their memory."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Says how a test's programs are compiled, before any of its fixtures is made."""
     import jax  # late: it reads the environment above
+
+    folder, *_ = item.path.relative_to(_TESTS).parts
+    optimised = folder in _OPTIMISED or item.get_closest_marker("optimised") is not None
+    jax.config.update("jax_disable_most_optimizations", not optimised)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled():
+    """Gives back the memory of what a module compiled."""
+    yield
+    import jax
 
     from dnas.runtime import programs
 
-    folder, *_ = request.path.relative_to(_TESTS).parts
-    optimised = folder in _OPTIMISED or request.node.get_closest_marker("optimised") is not None
-    jax.config.update("jax_disable_most_optimizations", not optimised)
-    yield
     programs.forget()
     jax.clear_caches()
     gc.collect()

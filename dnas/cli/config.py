@@ -96,7 +96,9 @@ def changed(config: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, An
         *path, last = dotted.split(".")
         section = result
         for word in path:
-            section = section.setdefault(word, {})
+            if section.get(word) is None:  # a file may leave a section out, or at None
+                section[word] = {}
+            section = section[word]
         if last == "name" and path[:1] == ["search"] and section.get("name") != value:
             section.clear()
         section[last] = value

@@ -168,7 +168,7 @@ def _read_section(values: dict[str, Any]) -> Settings:
     if unknown := sorted(set(values) - set(keys)):
         raise ValueError(f"{unknown[0]} must not be there; the keys are {', '.join(keys)}")
     if missing := sorted(set(keys) - set(values)):
-        raise ValueError(f"{missing[0]} must be there; dnas.training.published has all")
+        raise ValueError(f"{missing[0]} must be there; dnas.training.published has them")
     for name in ("channels", "cells"):
         if values[name] is not None:
             checks.whole(name, values[name])
@@ -194,6 +194,6 @@ def rebuild(settings: Mapping[str, Any]) -> Recipe:
     if not isinstance(augment, Mapping):
         raise ValueError(f"augment={checks.shown(augment)}: expected a section with {known}")
     with checks.naming("augment"):
-        checks.names("it", augment, known)
+        checks.names("the section", augment, known)
         changes = Augment(**augment)
     return Recipe(**{**settings, "augment": changes})
