@@ -40,8 +40,7 @@ def load(
         classification set of TensorFlow Datasets (``'cifar10'``, ``'mnist'``, ...; see
         `from_tfds`).
       data_dir: the folder of prepared TensorFlow Datasets.
-      pool: images are averaged over squares of so many pixels, see `pooled`; None leaves examples
-        as they are.
+      pool: average images over squares of so many pixels; None leaves examples as they are.
       **settings: other arguments of the function that makes the set, such as `path`; those that
         are None are left to it.
 

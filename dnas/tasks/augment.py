@@ -31,7 +31,7 @@ class Augment:
         set to the mean colour (DeVries and Taylor, 2017, arXiv:1708.04552); 0 for none.
 
     Raises:
-      ValueError: `crop_padding` or `cutout` is negative, or not an integer.
+      ValueError: `crop_padding` or `cutout` is not a whole number from 0, or `flip` no truth value.
     """
 
     crop_padding: int = 0

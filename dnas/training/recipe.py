@@ -168,7 +168,9 @@ def _read_section(values: dict[str, Any]) -> Settings:
     if unknown := sorted(set(values) - set(keys)):
         raise ValueError(f"{unknown[0]} must not be there; the keys are {', '.join(keys)}")
     if missing := sorted(set(keys) - set(values)):
-        raise ValueError(f"{missing[0]} must be there; dnas.training.published has them")
+        raise ValueError(
+            f"{missing[0]} must be there; dnas.training.published.published has all keys"
+        )
     for name in ("channels", "cells"):
         if values[name] is not None:
             checks.whole(name, values[name])
@@ -187,13 +189,18 @@ def rebuild(settings: Mapping[str, Any]) -> Recipe:
     """The recipe that dataclasses.asdict, or a file of it, describes.
 
     Raises:
-      ValueError: a setting has no good value.
+      ValueError: a setting is unknown or has no good value, or one of `augment` is missing.
     """
-    augment = settings.get("augment", {})
-    known = [field.name for field in dataclasses.fields(Augment)]
+    checks.names("a recipe", settings, [field.name for field in dataclasses.fields(Recipe)])
+    augment = settings.get("augment")
+    keys = [field.name for field in dataclasses.fields(Augment)]
     if not isinstance(augment, Mapping):
-        raise ValueError(f"augment={checks.shown(augment)}: expected a section with {known}")
+        raise ValueError(
+            f"augment={checks.shown(augment)}: expected a section with {', '.join(keys)}"
+        )
     with checks.naming("augment"):
-        checks.names("the section", augment, known)
+        checks.names("the section", augment, keys)
+        if missing := [key for key in keys if key not in augment]:
+            raise ValueError(f"{missing[0]} must be there; the keys are {', '.join(keys)}")
         changes = Augment(**augment)
     return Recipe(**{**settings, "augment": changes})

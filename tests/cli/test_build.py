@@ -323,3 +323,11 @@ def test_keys_of_a_users_own_config_are_checked():
     del config["space"]
     with pytest.raises(ValueError, match=r"config\.space is missing"):
         build.check_keys(config, ("seed", "space"))
+
+
+@pytest.mark.parametrize("key", ["data.augment.flip", "train.augment.flip"])
+def test_a_section_that_a_file_leaves_out_takes_keys_of_the_command_line(key):
+    section, name, last = key.split(".")
+    config = load(**{f"{section}__{name}": None})
+    assert configs.changed(config, {key: "True"})[section][name] == {last: True}
+    assert config[section][name] is None

@@ -82,10 +82,13 @@ def test_script_trains_every_seed_and_resumes(tmp_path):
 
 
 @pytest.mark.slow
-def test_settings_of_the_search_are_refused():
-    result = script(f"--genotype={TEXT}", "--config.space.channels=4")
+@pytest.mark.parametrize(
+    ("key", "value"), [("space.channels", 4), ("data.augment.flip", True)], ids=str
+)
+def test_settings_of_the_search_are_refused(key, value):
+    result = script(f"--genotype={TEXT}", f"--config.{key}={value}")
     assert result.returncode == 1
-    assert "error: config.space.channels has no effect here" in result.stderr
+    assert f"error: config.{key} has no effect here" in result.stderr
     assert "Traceback" not in result.stderr
 
 

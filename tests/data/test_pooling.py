@@ -24,6 +24,13 @@ def test_pooling_averages_squares():
     assert data.pooled(whole, 1) is whole
 
 
+def test_a_set_is_loaded_with_smaller_images():
+    small, expected = data.load("digits", pool=2), data.pooled(data.digits(), 2)
+    assert small.image_shape == (4, 4, 1) and small.describe() == expected.describe()
+    with pytest.raises(ValueError, match="pool=0"):
+        data.load("digits", pool=0)
+
+
 @pytest.mark.parametrize("pool", [3, 0, 8])
 def test_squares_must_fit(pool):
     images = np.zeros((2, 4, 4, 1), np.uint8)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,8 @@ from experiments.studies.methods.settings import (
     idle_shares,
 )
 
+RECORDS = pathlib.Path(run.__file__).parent / "records"
+
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_preset_has_the_same_budget(name):
@@ -40,6 +43,8 @@ def test_every_preset_has_the_same_budget(name):
     factor = setting.preset("darts").alpha_learning_rate / PRESETS["darts"]().alpha_learning_rate
     assert factor == pytest.approx(setting.alpha_factor)
     assert json.loads(json.dumps(setting.describe())) == setting.describe()
+    # What is in the repository is of today's budgets, and can be gone on with.
+    assert run.stored(RECORDS / f"{name}.jsonl", setting.describe())
 
 
 @pytest.mark.parametrize("name", METHODS)

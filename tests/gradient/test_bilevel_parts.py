@@ -20,6 +20,8 @@ from dnas.gradient.freeze import Freeze, Frozen
 from dnas.runtime import parallel
 from dnas.space import Decision, Mixing
 
+pytestmark = pytest.mark.optimised  # two programs are compared to a few units of rounding
+
 TASK = Plain((3, 2, 1), 3)
 CHOICES = (jax.nn.relu, jnp.tanh, lambda x: x)
 
@@ -94,7 +96,7 @@ def test_nothing_of_alphas_moves_in_the_warm_up_and_everything_afterwards():
     assert optax.tree.norm(moved) > 1e-3
     third, _ = step(state, batch(4), batch(5))
     expected, _ = jax.jit(plain.step)(state, batch(4), batch(5))
-    chex.assert_trees_all_close(third._replace(key=()), expected._replace(key=()), rtol=1e-5)
+    chex.assert_trees_all_close(third._replace(key=()), expected._replace(key=()), rtol=1e-6)
     assert jnp.abs(third.alphas["layers"] - first.alphas["layers"]).min() > 0.05
     assert step._cache_size() == 1
 

@@ -157,10 +157,18 @@ def test_changes_of_examples_are_a_section_of_their_own():
     for wrong, message in (
         ({"cutout": -1}, r"^train\.augment\.cutout=-1: expected"),
         ({"cutuot": 1}, r"^train\.augment: 'cutuot' is no setting .*did you mean 'cutout'"),
-        (4, r"^train\.augment=4: expected a section"),
+        (4, r"^train\.augment=4: expected a section with crop_padding, flip, cutout"),
     ):
         with pytest.raises(ValueError, match=message):
             published.published("nas_bench_201", augment=wrong)
+    for wrong, message in (
+        ({"augment": {"flip": True}}, r"^train\.augment\.crop_padding must be there"),
+        ({"augment": None}, r"^train\.augment=None: expected a section"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            recipe.from_section(values | wrong)
+    with pytest.raises(ValueError, match="'flip' is no setting of a recipe"):
+        recipe.rebuild({"epochs": 1, "flip": True})
     with pytest.raises(ValueError, match=r"augment=\(4, True\): expected a dnas\.data\.Augment"):
         Recipe(epochs=1, batch_size=1, learning_rate=0.1, augment=(4, True))
 
